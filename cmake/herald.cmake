@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# The four kinds of target there are: herald_library, herald_program, herald_test, herald_fuzzer.
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(OpenSSL 3.0 REQUIRED)
+find_package(tl-expected REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+pkg_check_modules(LZ4 REQUIRED IMPORTED_TARGET liblz4)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
+pkg_check_modules(BPF REQUIRED IMPORTED_TARGET libbpf)
+pkg_check_modules(SYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
+find_package(tomlplusplus REQUIRED)
+
+add_library(herald_flags INTERFACE)
+target_include_directories(herald_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
+target_compile_options(herald_flags INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wcast-qual -Wvla -Wformat=2
+  $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual>
+  # gcc 12 reports libstdc++ internals that it inlined, under optimisation and under sanitizers.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized -Wno-stringop-overread>
+  -fstack-protector-strong -D_FILE_OFFSET_BITS=64)
+target_compile_definitions(herald_flags INTERFACE
+  HERALD_VERSION="${PROJECT_VERSION}" SPDLOG_FMT_EXTERNAL
+  $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
+if(HERALD_SANITIZE)
+  target_compile_options(herald_flags INTERFACE
+    -fsanitize=${HERALD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(herald_flags INTERFACE -fsanitize=${HERALD_SANITIZE})
+endif()
+target_link_libraries(herald_flags INTERFACE Threads::Threads)
+
+# herald_library(NAME SOURCES a.cpp ... DEPS target ...): one static library per folder.
+function(herald_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PUBLIC herald_flags ${A_DEPS})
+endfunction()
+
+# herald_program(NAME SOURCES ... DEPS ...): a program in bin/.
+function(herald_program name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE herald_flags ${A_DEPS})
+endfunction()
+
+# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [SERIAL]): a Catch2 program that CTest runs.
+function(herald_test name)
+  cmake_parse_arguments(A "SERIAL" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(HERALD_FUZZ)
+    return()
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE herald_catch_main herald_flags ${A_DEPS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE
+    HERALD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HERALD_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT}
+    SKIP_REGULAR_EXPRESSION "^SKIPPED")
+  if(A_SERIAL)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+  endif()
+endfunction()
+
+# herald_script_test(NAME LABEL l COMMAND ...): a script that CTest runs; exit status 77 means SKIPPED.
+function(herald_script_test name)
+  cmake_parse_arguments(A "SERIAL" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
+  if(HERALD_FUZZ)
+    return()
+  endif()
+  add_test(NAME ${name} COMMAND ${A_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77
+    ENVIRONMENT "HERALD_BIN_DIR=${CMAKE_BINARY_DIR}/bin;HERALD_BUILD_DIR=${CMAKE_BINARY_DIR}")
+  if(A_SERIAL)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+  endif()
+endfunction()
+
+# herald_fuzzer(NAME CORPUS dir SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus.
+function(herald_fuzzer name)
+  cmake_parse_arguments(A "" "CORPUS" "SOURCES;DEPS" ${ARGN})
+  if(NOT HERALD_FUZZ)
+    return()
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE herald_flags ${A_DEPS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  # New inputs go to the build folder, so that a run never changes the committed corpus.
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=$ENV{HERALD_FUZZ_SECONDS} -rss_limit_mb=1024
+    -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
+  set_tests_properties(${name} PROPERTIES LABELS fuzz)
+endfunction()

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every bound that more than one part relies on, with the reason for its value.
+ * Plain C so that kernel-side code can read it too. Units are in the names.
+ */
+#ifndef HERALD_LIMITS_H
+#define HERALD_LIMITS_H
+
+/* Logical sector: the smallest unit of any offset or length in a stream. */
+#define HERALD_SECTOR_BYTES 512u
+
+/* One bit of a dirty map, one chunk of a scan, one digest. 1 TiB costs 2 MiB of map. */
+#define HERALD_BLOCK_BYTES 65536u
+
+/* Largest disk: 64 TiB keeps each bitmap at 128 MiB and every byte offset far from overflow. */
+#define HERALD_DISK_BYTES_MAX (64ull << 40)
+
+/* Payload of one record; larger writes are cut into several records. */
+#define HERALD_RECORD_DATA_BYTES_MAX (1u << 20)
+
+/* Uncompressed record bytes of one block of a segment in transit. */
+#define HERALD_HRL_BLOCK_BYTES_MAX (256u << 10)
+/* A reader refuses a block that claims more than this: one largest record and a block's worth. */
+#define HERALD_HRL_BLOCK_BYTES_LIMIT (2u << 20)
+
+/* A segment is closed when its blocks hold this much, or when its first record is this old. */
+#define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)
+#define HERALD_SEGMENT_AGE_MS_DEFAULT 1000u
+/* What a server accepts as one body: a full segment, its last record and its framing. */
+#define HERALD_SEGMENT_BYTES_MAX (16u << 20)
+/* Records of one segment: 16 MiB of the smallest records. */
+#define HERALD_SEGMENT_RECORDS_MAX (1u << 19)
+
+/* Unsent and unacknowledged segments a replicator holds per disk. */
+#define HERALD_UNSENT_BYTES_MAX (64u << 20)
+/* Segments a server accepts ahead of the head of a stream. */
+#define HERALD_WINDOW_SEGMENTS 8u
+/* Uploads a replicator has under way per disk. */
+#define HERALD_UPLOADS_PER_DISK 4u
+
+/* Freeze: after this the file systems thaw and the point is refused. */
+#define HERALD_FREEZE_DEADLINE_MS 10000u
+
+/* HTTP: what one request may be. */
+#define HERALD_HTTP_HEADER_BYTES_MAX 16384u
+#define HERALD_HTTP_HEADER_SECONDS_MAX 10u
+#define HERALD_HTTP_BODY_SECONDS_MAX 60u
+#define HERALD_HTTP_IDLE_SECONDS_MAX 60u
+#define HERALD_HTTP_CONNECTIONS_MAX 512u
+#define HERALD_HTTP_CONNECTIONS_PER_ADDRESS_MAX 128u
+/* Request bodies in memory at once, over all connections: keeps the server under 256 MiB. */
+#define HERALD_HTTP_BODIES_BYTES_MAX (96u << 20)
+
+/* A tag's name and a disk's name: long enough for a sentence, short enough for a table. */
+#define HERALD_NAME_BYTES_MAX 255u
+
+/* Disks one replicator protects. */
+#define HERALD_DISKS_MAX 64u
+
+#endif

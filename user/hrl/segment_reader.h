@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// SegmentReader reads one v3 segment: of a file, or of bytes in memory, whole or torn.
+// Promise: torn_is_refused: no record is handed out before the block that holds it was verified
+// (checksum, chain, bounds, every record valid); after the first bad block nothing is.
+// Callers: one thread. Memory: one block. Failure: corrupt errors name block and byte offset.
+// Layout: docs/formats/hrl.md
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "user/hrl/segment_writer.h"
+
+namespace herald::hrl {
+
+// Where a reader gets its bytes.
+class ByteSource {
+  public:
+    virtual ~ByteSource() = default;
+    virtual uint64_t size() const = 0;
+    virtual Result<void> read(uint64_t offset, ByteSpan to) = 0;  // exactly to.size() bytes
+    virtual std::string name() const = 0;                         // for messages
+};
+
+std::unique_ptr<ByteSource> memory_source(ByteView bytes, std::string name);  // borrows bytes
+Result<std::unique_ptr<ByteSource>> file_source(const std::filesystem::path& path);
+
+class SegmentReader {
+  public:
+    // Reads and verifies header and, when the file is whole, footer and index.
+    // corrupt: the header itself cannot be believed.
+    static Result<SegmentReader> open(std::unique_ptr<ByteSource> source);
+    SegmentReader(SegmentReader&&) noexcept;
+    SegmentReader& operator=(SegmentReader&&) noexcept;
+    ~SegmentReader();
+
+    const SegmentHeader& header() const;
+    // True when footer and index are there and agree with each other.
+    bool whole() const;
+    // The footer's word; nothing when the file is not whole.
+    std::optional<uint64_t> last_position() const;
+    // The next record, or nothing at the end. In a torn file the end is after its last whole
+    // block, and loss() then says what is missing. In a whole file a bad block is an error.
+    // The record's data stays valid until the next call.
+    Result<std::optional<Record>> next();
+    // Empty when nothing was lost; otherwise one sentence.
+    const std::string& loss() const;
+
+  private:
+    struct State;
+    explicit SegmentReader(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+// What a complete, verified pass over a segment found.
+struct SegmentSummary {
+    SegmentHeader header;
+    uint64_t last_position = 0;
+    uint64_t records = 0;
+    uint64_t raw_bytes = 0;
+    uint64_t file_bytes = 0;
+    uint64_t last_time_ns = 0;
+};
+
+// Reads every record of a segment that must be whole; `visit` sees each one and may stop the
+// pass by returning an error.
+Result<SegmentSummary> verify_segment(
+    std::unique_ptr<ByteSource> source,
+    const std::function<Result<void>(const Record&)>& visit = nullptr);
+
+}  // namespace herald::hrl

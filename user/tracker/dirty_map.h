@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// DirtyMap: which blocks of one disk still have to reach the server, as three bitmaps over memory
+// that outlives the process (pinned maps): live (set by the tracker at every write), todo (taken
+// from live, not read yet) and in flight (read and emitted, not acknowledged).
+// Promise: dirty_or_delivered: at every instruction, a block whose newest write is not stored is
+// set in one of the three. A bit is set in the next map before it is cleared in the one before;
+// an acknowledgement clears only blocks emitted at or before its position and not since.
+// Callers: one reader thread; the tracker sets live bits from any CPU at any time.
+// Owns: the positions of blocks in flight (bounded by what is in flight), not the bitmaps.
+// One bit covers HERALD_BLOCK_BYTES; bit b of word w is block 64 * w + b.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "herald/limits.h"
+
+namespace herald::tracker {
+
+// Consecutive blocks.
+struct BlockRun {
+    uint64_t first = 0;
+    uint64_t count = 0;
+    bool operator==(const BlockRun&) const = default;
+};
+
+class DirtyMap {
+  public:
+    // Three spans of (blocks + 63) / 64 words each. Nothing is cleared: call recover() first.
+    DirtyMap(std::span<uint64_t> live, std::span<uint64_t> todo, std::span<uint64_t> in_flight,
+             uint64_t blocks);
+
+    // After a restart: everything that was in flight is to do again.
+    void recover();
+    // Moves live bits to todo (set there first, then cleared atomically); returns how many blocks
+    // are to do now.
+    uint64_t absorb_live();
+    // Sets blocks to do.
+    void mark(BlockRun run);
+    void mark_all();
+    // Moves up to blocks_max blocks, lowest first from `cursor` on and round the end, from todo to
+    // in flight, as runs of at most run_blocks_max; advances the cursor.
+    std::vector<BlockRun> take(uint64_t blocks_max, uint64_t run_blocks_max, uint64_t& cursor);
+    // The run was emitted and its last record has this position.
+    void emitted(BlockRun run, uint64_t position);
+    // The run could not be read or emitted: to do again.
+    void give_back(BlockRun run);
+    // Everything up to this position is stored: clears what was emitted at or before it and was
+    // not emitted again since.
+    void acknowledge(uint64_t position);
+
+    uint64_t blocks() const { return blocks_; }
+    uint64_t live_blocks() const;
+    uint64_t todo_blocks() const;
+    uint64_t in_flight_blocks() const;
+    // The union of the three as runs, for `cbtctl map`; at most runs_max of them.
+    std::vector<BlockRun> dirty_runs(size_t runs_max) const;
+
+  private:
+    std::span<uint64_t> live_;
+    std::span<uint64_t> todo_;
+    std::span<uint64_t> in_flight_;
+    uint64_t blocks_;
+    std::map<uint64_t, uint64_t> emitted_;  // block -> position of its newest record
+};
+
+}  // namespace herald::tracker

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tracker: what notices the writes of one disk, whatever does the noticing.
+// Promise: every write that completed before drain() began is in map() after it; when that cannot
+// be promised for the time since the last session, gap() says why.
+// Callers: one thread for each disk.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "user/base/result.h"
+#include "user/base/uuid.h"
+#include "user/tracker/dirty_map.h"
+
+namespace herald::tracker {
+
+struct Extent {
+    uint64_t offset = 0;  // bytes
+    uint64_t length = 0;
+};
+
+// What a replicator must remember exactly as long as the dirty map is remembered: kept in the
+// same pinned memory, so that both are lost together or not at all.
+struct Continuity {
+    Uuid disk;
+    Uuid session;                 // the session that last wrote here; nil before the first
+    Uuid next_session;            // a session that was asked for and may have been granted
+    uint64_t acked_position = 0;  // newest position whose bits may have been cleared
+    bool synced = false;          // an initial sync was completed at some time
+};
+
+struct TrackerCounters {
+    uint64_t submissions = 0;
+    uint64_t completions = 0;
+    uint64_t missed_events = 0;  // programs that the kernel says it skipped
+    uint64_t open_extents = 0;   // writes submitted and not known to have completed
+};
+
+class Tracker {
+  public:
+    virtual ~Tracker() = default;
+
+    virtual std::string kind() const = 0;  // "ebpf", "dm_cbt"
+    // Why the dirty map does not cover everything since the last session; nothing when it does.
+    // Set at attach, cleared by clear_gap() once a digest compare or full scan was marked to do.
+    virtual std::optional<std::string> gap() const = 0;
+    virtual Result<void> clear_gap() = 0;
+
+    virtual DirtyMap& map() = 0;
+    // Starts a pass: live marks become blocks to do.
+    virtual Result<void> drain() = 0;
+    // Ends a pass, after its last read completed: every write still open is marked again.
+    virtual Result<void> end_pass() = 0;
+    // True when no write to the extents (none: the whole disk) is in flight. Used while frozen.
+    virtual Result<bool> quiet(std::span<const Extent> extents) = 0;
+
+    virtual Continuity continuity() const = 0;
+    virtual Result<void> set_continuity(const Continuity& continuity) = 0;
+    virtual Result<TrackerCounters> counters() const = 0;
+};
+
+}  // namespace herald::tracker
