@@ -23,7 +23,8 @@ namespace herald::vault {
 
 class Catalog;
 
-// Where a restore gets its segments: a server's own store and catalog, or HTTP.
+// Where a restore gets its segments: a server's own store and catalog, or HTTP. Calls never
+// overlap, but come from different threads: fetch() runs ahead while a segment is applied.
 class SegmentProvider {
   public:
     virtual ~SegmentProvider() = default;
@@ -31,7 +32,6 @@ class SegmentProvider {
     virtual Result<std::vector<wire::SegmentInfo>> segments(const Uuid& disk, uint64_t after,
                                                             size_t limit) = 0;
     // The segment's file. It is checked against the info by restore().
-    // Called from a second thread while segments() and fetch() are not, to read ahead.
     virtual Result<Bytes> fetch(const Uuid& disk, const wire::SegmentInfo& segment) = 0;
 };
 
