@@ -65,6 +65,14 @@
 #define HERALD_DIGESTS_PER_REQUEST_MAX 65536u
 #define HERALD_LIST_ROWS_MAX 10000u
 
+/* Drain passes a replicator tells apart while they are under way: 100 s at ten passes a second. */
+#define HERALD_BACKLOG_PASSES_MAX 1024u
+/* Segments and read buffers over all disks of one replicator; with TLS, maps and code it stays
+   under 256 MiB. A disk gets its share, at most HERALD_UNSENT_BYTES_MAX of segments. */
+#define HERALD_REPLICATOR_BYTES_MAX (128u << 20)
+/* Reads of a disk under way: past this a disk's own queue only gets longer. */
+#define HERALD_READS_PER_DISK_MAX 16u
+
 /* A tag's name and a disk's name: long enough for a sentence, short enough for a table. */
 #define HERALD_NAME_BYTES_MAX 255u
 
