@@ -48,7 +48,8 @@ class EbpfTracker : public Tracker {
     // otherwise makes fresh ones, all bitmaps zero, with a gap() that says why. Programs run, and
     // every later write is marked, before this returns.
     static Result<std::unique_ptr<EbpfTracker>> attach(const EbpfOptions& options);
-    // Stops tracking: removes programs and maps. Refused while a process is attached. No pins: fine.
+    // Stops tracking: removes programs and maps. Refused while a process is attached. No pins:
+    // fine.
     static Result<void> detach(const EbpfOptions& options);
 
     ~EbpfTracker() override;
