@@ -11,7 +11,7 @@
 namespace herald::replicator {
 
 struct CatchUpLimits {
-    uint64_t small_bytes = 4u << 20;   // read in a few milliseconds: no pass makes it better
+    uint64_t small_bytes = 4u << 20;    // read in a few milliseconds: no pass makes it better
     uint64_t large_bytes = 512u << 20;  // about a second of reading: more is not for a freeze
     unsigned passes_max = 12;
 };

@@ -109,7 +109,7 @@ class DiskStream {
     AtStep at_step_;
     Scanner scanner_;
     SegmentBuilder builder_;
-    Uuid session_;  // granted; nil before
+    Uuid session_;                // granted; nil before
     std::string distrust_cause_;  // of the next gap, when this process knows it better
     bool scan_open_ = false;
     bool may_tag_ = false;

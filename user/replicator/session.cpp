@@ -102,8 +102,8 @@ void Session::granted(uint64_t ticket, const wire::SessionGrant& grant) {
 
 void Session::add(SegmentPtr segment) {
     if (ended_) return;
-    HERALD_ASSERT(queue_.empty() || queue_.back().segment->last_position + 1 ==
-                                        segment->header.first_position);
+    HERALD_ASSERT(queue_.empty() ||
+                  queue_.back().segment->last_position + 1 == segment->header.first_position);
     unstored_bytes_ += segment->bytes.size();
     queue_.push_back({std::move(segment)});
 }

@@ -6,7 +6,8 @@
 // nothing is sent any more (fenced); stored() never goes back.
 // Callers: one at a time (the shell holds a lock). Sans I/O: time and randomness are passed in.
 // Owns: the segments not yet stored; the caller bounds their number by unstored_bytes().
-// Failure: passing trouble shows in trouble() and is retried for ever; what ends a session is named.
+// Failure: passing trouble shows in trouble() and is retried for ever; what ends a session is
+// named.
 #pragma once
 
 #include <cstdint>
