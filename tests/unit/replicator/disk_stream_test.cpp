@@ -89,7 +89,7 @@ TEST_CASE_METHOD(Host, "first session scans the whole disk between its marks") {
     REQUIRE(*stream->settle());
     REQUIRE(stream->finish_scan(true, now));
     REQUIRE(kinds() == std::vector<K>{K::activation, K::scan_begin, K::zeroes, K::write, K::zeroes,
-                                      K::zeroes, K::zeroes, K::zeroes, K::scan_end});
+                                      K::zeroes, K::zeroes, K::scan_end});
     REQUIRE_FALSE(pinned.continuity.synced);
     REQUIRE(stream->acknowledged(stream->last_position()));
     REQUIRE(pinned.continuity.synced);
