@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/e2e/tracker/support.h"
 
+#include <liburing.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -37,10 +39,9 @@ uint64_t by_tier(uint64_t check, uint64_t ci, uint64_t nightly) {
     return std::string_view(tier) == "ci" ? ci : check;
 }
 
-LoopDisk::LoopDisk(uint64_t bytes) : bytes_(bytes) {
-    // tmpfs where there is one: fast, and it discards.
-    std::string name = fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path().native();
-    name += "/herald-tracker-XXXXXX";
+LoopDisk::LoopDisk(uint64_t bytes, fs::path dir) : bytes_(bytes) {
+    if (dir.empty()) dir = fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path();
+    std::string name = (dir / "herald-tracker-XXXXXX").native();
     Fd file(::mkstemp(name.data()));
     REQUIRE(file);
     file_ = name;
@@ -105,29 +106,84 @@ AlignedBytes aligned_bytes(size_t bytes) {
     return memory;
 }
 
+void write_burst(const fs::path& device, uint64_t bytes, uint64_t number,
+                 const std::atomic<bool>& stop) {
+    auto fd = open_file(device, O_WRONLY | O_DIRECT);
+    if (!fd) std::abort();
+    io_uring ring;
+    if (io_uring_queue_init(kWriteDepth, &ring, 0) != 0) std::abort();
+    AlignedBytes buffers = aligned_bytes(kWriteDepth * kWriteBytes);
+    std::mt19937_64 random(number);
+    const auto write = [&](unsigned i) {
+        std::byte* buffer = buffers.get() + i * kWriteBytes;
+        const uint64_t stamp = random();
+        for (unsigned at = 0; at < kWriteBytes; at += 512) {
+            std::memcpy(buffer + at, &stamp, sizeof stamp);
+        }
+        io_uring_sqe* sqe = io_uring_get_sqe(&ring);
+        io_uring_prep_write(sqe, fd->get(), buffer, kWriteBytes,
+                            random() % (bytes / kWriteBytes) * kWriteBytes);
+        io_uring_sqe_set_data64(sqe, i);
+    };
+    for (unsigned i = 0; i < kWriteDepth; ++i) write(i);
+    io_uring_submit(&ring);
+    for (unsigned in_flight = kWriteDepth; in_flight > 0;) {
+        io_uring_cqe* cqe = nullptr;
+        if (io_uring_wait_cqe(&ring, &cqe) != 0) continue;
+        if (cqe->res != int(kWriteBytes)) std::abort();
+        const unsigned i = unsigned(cqe->user_data);
+        io_uring_cqe_seen(&ring, cqe);
+        --in_flight;
+        if (stop) continue;
+        write(i);
+        io_uring_submit(&ring);
+        ++in_flight;
+    }
+    io_uring_queue_exit(&ring);
+}
+
 namespace {
 constexpr uint64_t kRunBlocksMax = 16;
+
+std::span<std::byte> shared_zeroes(uint64_t bytes) {
+    void* memory =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(memory != MAP_FAILED);
+    return {static_cast<std::byte*>(memory), bytes};
 }
+}  // namespace
 
 Replica::Replica(const fs::path& device, uint64_t bytes)
     : bytes_(bytes),
       fd_(must(open_file(device, O_RDONLY | O_DIRECT))),
-      image_(bytes),
+      image_(shared_zeroes(bytes)),
       buffer_(aligned_bytes(kRunBlocksMax * HERALD_BLOCK_BYTES)) {}
 
+Replica::~Replica() { ::munmap(image_.data(), image_.size()); }
+
 void Replica::pass(tracker::Tracker& tracker) {
+    const auto done = [&](std::string_view step) {
+        if (after) after(step);
+    };
     ++passes_;
     must(tracker.drain());
+    done("drain");
     uint64_t cursor = 0;
-    for (const BlockRun& run : tracker.map().take(UINT64_MAX, kRunBlocksMax, cursor)) {
+    const auto runs = tracker.map().take(UINT64_MAX, kRunBlocksMax, cursor);
+    done("take");
+    for (const BlockRun& run : runs) {
         const uint64_t offset = run.first * HERALD_BLOCK_BYTES;
         const uint64_t length = std::min(run.count * HERALD_BLOCK_BYTES, bytes_ - offset);
         must(read_exact(fd_.get(), offset, {buffer_.get(), length}, "the source"));
+        done("read");
         std::memcpy(image_.data() + offset, buffer_.get(), length);
         tracker.map().emitted(run, ++position_);
+        done("emit");
     }
     must(tracker.end_pass());
+    done("end_pass");
     tracker.map().acknowledge(position_);
+    done("acknowledge");
 }
 
 void Replica::finish(tracker::Tracker& tracker) {

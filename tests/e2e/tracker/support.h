@@ -4,8 +4,10 @@
 // Promise: nothing of them is left behind when they go out of scope.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -33,10 +35,11 @@ uint64_t seed();
 // A count for the tier of HERALD_TIER.
 uint64_t by_tier(uint64_t check, uint64_t ci, uint64_t nightly);
 
-// A loop device over a sparse file in memory.
+// A loop device over a sparse file of its own.
 class LoopDisk {
   public:
-    explicit LoopDisk(uint64_t bytes);
+    // Over a file in `dir`; none: in memory where there is a tmpfs, which also discards.
+    explicit LoopDisk(uint64_t bytes, std::filesystem::path dir = {});
     LoopDisk(const LoopDisk&) = delete;
     LoopDisk& operator=(const LoopDisk&) = delete;
     ~LoopDisk();
@@ -77,13 +80,25 @@ struct FreeAligned {
 using AlignedBytes = std::unique_ptr<std::byte[], FreeAligned>;
 AlignedBytes aligned_bytes(size_t bytes);
 
+// O_DIRECT writes of kWriteBytes at random places below `bytes`, kWriteDepth in flight by io_uring,
+// each with content of its own, until told to stop.
+constexpr unsigned kWriteDepth = 32;
+constexpr unsigned kWriteBytes = 4096;
+void write_burst(const std::filesystem::path& device, uint64_t bytes, uint64_t number,
+                 const std::atomic<bool>& stop);
+
 // Copies dirty blocks to an image in memory, as a replicator would to a server.
 class Replica {
   public:
     Replica(const std::filesystem::path& device, uint64_t bytes);
+    Replica(const Replica&) = delete;
+    Replica& operator=(const Replica&) = delete;
+    ~Replica();
 
     // One drain, one reading of everything to do, one acknowledgement.
     void pass(tracker::Tracker& tracker);
+    // Called with the name of each step of a pass once it is done: a place to die at.
+    std::function<void(std::string_view)> after;
     // Passes until nothing is dirty or open. Nobody writes meanwhile.
     void finish(tracker::Tracker& tracker);
     // Blocks in which the device, read past its page cache, differs.
@@ -95,7 +110,7 @@ class Replica {
   private:
     uint64_t bytes_;
     Fd fd_;
-    std::vector<std::byte> image_;
+    std::span<std::byte> image_;  // shared with children, so that it outlives a killed one
     AlignedBytes buffer_;
     uint64_t position_ = 0;
     uint64_t passes_ = 0;
