@@ -269,7 +269,6 @@ Result<SegmentSummary> verify_segment(std::unique_ptr<ByteSource> source,
     const uint64_t file_bytes = source->size();
     auto reader = SegmentReader::open(std::move(source));
     if (!reader) return pass(reader);
-    if (!reader->whole()) return fail(ErrorKind::corrupt, "{}", reader->loss());
     SegmentSummary summary;
     summary.header = reader->header();
     summary.file_bytes = file_bytes;
@@ -277,6 +276,8 @@ Result<SegmentSummary> verify_segment(std::unique_ptr<ByteSource> source,
         auto record = reader->next();
         if (!record) return pass(record);
         if (!*record) break;
+        // A torn file is walked only to say where it is torn.
+        if (!reader->whole()) continue;
         summary.last_position = (*record)->position;
         summary.records += 1;
         summary.raw_bytes += sizeof(RecordHeaderDisk) + (*record)->data.size();
@@ -285,6 +286,7 @@ Result<SegmentSummary> verify_segment(std::unique_ptr<ByteSource> source,
         auto visited = visit(**record);
         if (!visited) return pass(visited);
     }
+    if (!reader->whole()) return fail(ErrorKind::corrupt, "{}", reader->loss());
     return summary;
 }
 
