@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/herald/time_text.h"
 
-#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <optional>
@@ -134,21 +133,6 @@ std::string rfc3339_time(uint64_t time_ns) {
     ::gmtime_r(&seconds, &clock);
     return fmt::format("{}.{:03}Z", format_clock(clock, "%Y-%m-%dT%H:%M:%S"),
                        time_ns % kNsPerSecond / 1'000'000);
-}
-
-std::string age_text(uint64_t seconds) {
-    const uint64_t minutes = seconds / 60;
-    const uint64_t hours = minutes / 60;
-    const uint64_t days = hours / 24;
-    const auto two = [](uint64_t large, const char* large_unit, uint64_t small,
-                        const char* small_unit) {
-        return small ? fmt::format("{} {} {} {}", large, large_unit, small, small_unit)
-                     : fmt::format("{} {}", large, large_unit);
-    };
-    if (days) return two(days, "d", hours % 24, "h");
-    if (hours) return two(hours, "h", minutes % 60, "min");
-    if (minutes) return fmt::format("{} min", minutes);
-    return fmt::format("{} s", seconds);
 }
 
 uint64_t now_ns() {

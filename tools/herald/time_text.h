@@ -17,8 +17,6 @@ Result<uint64_t> parse_time(std::string_view text);
 
 std::string local_time(uint64_t time_ns);    // "2026-11-23 14:05:06", the host's zone
 std::string rfc3339_time(uint64_t time_ns);  // "2026-11-23T13:05:06.250Z"
-// The two largest units: "42 s", "5 min", "3 h 12 min", "2 d 4 h".
-std::string age_text(uint64_t seconds);
 
 uint64_t now_ns();
 
