@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // StreamState observes the records of one change stream in order and says of each tag whether the
 // image at it is a recovery point, or why not.
-// A stream is fuzzy: before its first session; while a scan is open; from an activation, a re-read
-// or a mode without data (extents, map) until a scan that began after it has ended; after a scan
+// A stream is fuzzy: before its first session; while a scan is open; from an activation, a re-read,
+// a growth of the disk or a change of mode until a scan that began after it has ended; after a scan
 // that could not read a block until one ends that could. An unordered stream holds a point only
 // right after a quiescent scan_end (nothing but tags between), and only for a tag taken under a
 // freeze. A refused tag is reported with its reason, never dropped.
