@@ -5,8 +5,8 @@
 #include <cpprest/http_client.h>
 #include <pplx/threadpool.h>
 
-#include <cerrno>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <thread>
 

@@ -73,10 +73,9 @@ Result<OperatorConfig> load_operator_config(const std::optional<fs::path>& given
                         "{}: 'port' in [server] is {}, not between 1 and 65535", file->native(),
                         port);
         config.server.port = uint16_t(port);
-        const std::pair<const char*, fs::path*> paths[] = {
-            {"authority", &config.tls.authority},
-            {"certificate", &config.tls.certificate},
-            {"key", &config.tls.key}};
+        const std::pair<const char*, fs::path*> paths[] = {{"authority", &config.tls.authority},
+                                                           {"certificate", &config.tls.certificate},
+                                                           {"key", &config.tls.key}};
         for (const auto& [key, path] : paths) {
             auto text = text_of(table, *file, "tls", key);
             if (!text) return pass(text);

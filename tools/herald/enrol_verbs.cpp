@@ -26,9 +26,9 @@ std::string with_commas(const std::vector<std::string>& words) {
 }
 
 void print_made(const EnrolledFolder& folder) {
-    fmt::print("  {}\n      {}{}\n", folder.path.native(), with_commas(folder.files),
-               folder.machine.is_nil() ? "" : fmt::format("; machine id {}",
-                                                          to_string(folder.machine)));
+    fmt::print(
+        "  {}\n      {}{}\n", folder.path.native(), with_commas(folder.files),
+        folder.machine.is_nil() ? "" : fmt::format("; machine id {}", to_string(folder.machine)));
 }
 
 void print_machine_steps(const EnrolledFolder& folder) {

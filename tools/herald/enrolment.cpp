@@ -32,9 +32,8 @@ class StagedDirectory {
             (final_path.parent_path() / ("." + final_path.filename().native() + ".XXXXXX"))
                 .native();
         if (!::mkdtemp(name.data()))
-            return fail_errno(errno,
-                              fmt::format("cannot make a directory in {}",
-                                          final_path.parent_path().native()));
+            return fail_errno(errno, fmt::format("cannot make a directory in {}",
+                                                 final_path.parent_path().native()));
         return StagedDirectory(name, final_path);
     }
     StagedDirectory(StagedDirectory&& other) noexcept
@@ -57,8 +56,8 @@ class StagedDirectory {
                           fmt::format("{} exists and is not overwritten; choose another directory",
                                       final_path_.native()),
                           EEXIST});
-            return fail_errno(err, fmt::format("cannot rename {} to {}", path_.native(),
-                                               final_path_.native()));
+            return fail_errno(
+                err, fmt::format("cannot rename {} to {}", path_.native(), final_path_.native()));
         }
         path_.clear();
         return sync_dir(final_path_.parent_path());
@@ -205,8 +204,7 @@ Result<std::vector<EnrolledFolder>> init_site(const InitRequest& request) {
                           : role == wire::Role::machine ? "machine"
                                                         : "operator";
         if (auto r = make_directory(staged->path() / dir); !r) return pass(r);
-        auto folder =
-            fill_folder(authority, staged->path() / dir, request.site, role, name);
+        auto folder = fill_folder(authority, staged->path() / dir, request.site, role, name);
         if (!folder) return pass(folder);
         folders.push_back(std::move(*folder));
     }

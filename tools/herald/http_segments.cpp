@@ -3,6 +3,7 @@
 
 #include <thread>
 
+#include "herald/limits.h"
 #include "tools/herald/interrupt.h"
 
 namespace herald::cli {
@@ -68,9 +69,10 @@ void HttpSegments::start_ahead(const Uuid& disk) {
 
 Result<Bytes> HttpSegments::fetch(const Uuid& disk, const wire::SegmentInfo& segment) {
     if (segment.bytes > HERALD_SEGMENT_BYTES_MAX)
-        return fail(ErrorKind::corrupt, "segment {}: the server lists it with {} bytes; {} is the "
-                    "most there can be", to_string(segment.segment), segment.bytes,
-                    HERALD_SEGMENT_BYTES_MAX);
+        return fail(ErrorKind::corrupt,
+                    "segment {}: the server lists it with {} bytes; {} is the "
+                    "most there can be",
+                    to_string(segment.segment), segment.bytes, HERALD_SEGMENT_BYTES_MAX);
     // Segments are asked for in order; whatever lies before this one is not wanted any more.
     const auto before = [&](const wire::SegmentInfo& other) {
         return other.first_position < segment.first_position;

@@ -32,8 +32,8 @@ Result<TargetKind> kind_of(const fs::path& path) {
         if (errno != ENOENT) return fail_errno(errno, fmt::format("cannot use {}", path.native()));
         const fs::path parent = path.parent_path().empty() ? fs::path(".") : path.parent_path();
         if (::stat(parent.c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
-            return refuse(0, fmt::format("{}: there is no directory {}", path.native(),
-                                         parent.native()));
+            return refuse(
+                0, fmt::format("{}: there is no directory {}", path.native(), parent.native()));
         // A missing node in /dev is a device that is not there, not a file to be made in memory.
         if (fs::absolute(path).native().starts_with("/dev/") &&
             !fs::absolute(path).native().starts_with("/dev/shm/"))
@@ -52,9 +52,9 @@ Result<void> ImageFile::check(const fs::path& path, bool force) {
     if (!kind) return pass(kind);
     if (force || *kind == TargetKind::absent) return {};
     if (*kind == TargetKind::file)
-        return refuse(EEXIST,
-                      fmt::format("{} exists; name another file, or replace it with --force",
-                                  path.native()));
+        return refuse(
+            EEXIST,
+            fmt::format("{} exists; name another file, or replace it with --force", path.native()));
     return refuse(EEXIST, fmt::format("{} is a block device and all of it would be overwritten; "
                                       "if that is what you want, say --force",
                                       path.native()));
@@ -104,8 +104,8 @@ Result<void> ImageFile::commit() {
                                               path_.native()));
         // Some network file systems know no RENAME_NOREPLACE; link() refuses as well.
         if (err != EINVAL || force_)
-            return fail_errno(err, fmt::format("cannot rename {} to {}", temporary_.native(),
-                                               path_.native()));
+            return fail_errno(
+                err, fmt::format("cannot rename {} to {}", temporary_.native(), path_.native()));
         if (::link(temporary_.c_str(), path_.c_str()) != 0)
             return fail_errno(errno, fmt::format("cannot name the image {}", path_.native()));
         ::unlink(temporary_.c_str());

@@ -18,7 +18,8 @@ using namespace herald::cli;
 
 constexpr char kExitStatuses[] =
     "Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused (would overwrite, in use, too\n"
-    "small), 4 server not reachable, 5 corrupt data found, 6 no such disk or point, 130 interrupted.";
+    "small), 4 server not reachable, 5 corrupt data found, 6 no such disk or point, 130 "
+    "interrupted.";
 
 std::string default_machine_name() {
     char name[256] = {};
@@ -44,8 +45,9 @@ std::string check_moment(const std::string& text) {
 
 class CommandLine {
   public:
-    CommandLine() : app_("Herald's operator command: set a site up, look at it, bring a moment back.",
-                         "herald") {
+    CommandLine()
+        : app_("Herald's operator command: set a site up, look at it, bring a moment back.",
+               "herald") {
         app_.set_version_flag("--version", "herald " HERALD_VERSION);
         app_.require_subcommand(1);
         app_.footer(kExitStatuses);
@@ -88,8 +90,9 @@ class CommandLine {
 
     void add_init() {
         auto* sub = app_.add_subcommand(
-            "init", "Make a certificate authority, and the folders of a server, a machine and an "
-                    "operator");
+            "init",
+            "Make a certificate authority, and the folders of a server, a machine and an "
+            "operator");
         init_.dir = "herald";
         init_.machine_name = default_machine_name();
         sub->add_option("DIR", init_.dir, "Directory to make; an existing one is refused")
@@ -135,13 +138,15 @@ class CommandLine {
             "Examples:\n"
             "  herald init\n"
             "      everything on this host, in ./herald\n"
-            "  herald init site --server-host backup.example.net --server-host 192.0.2.10 --machine "
+            "  herald init site --server-host backup.example.net --server-host 192.0.2.10 "
+            "--machine "
             "web1\n");
         sub->callback([this] { verb_ = [this] { return run_init(common_, init_); }; });
     }
 
     void add_enrol() {
-        auto* sub = app_.add_subcommand("enroll", "Make the folder of a further machine or operator");
+        auto* sub =
+            app_.add_subcommand("enroll", "Make the folder of a further machine or operator");
         sub->add_option("KIND", enrol_kind_, "machine or operator")
             ->required()
             ->check(CLI::IsMember({"machine", "operator"}));
@@ -216,15 +221,15 @@ class CommandLine {
             ->required();
         sub->add_flag("--force", restore_.force,
                       "Replace an existing file, or overwrite a block device that is not in use");
-        sub->add_flag("--sha256", restore_.sha256,
-                      "Read the image back and print its SHA-256");
+        sub->add_flag("--sha256", restore_.sha256, "Read the image back and print its SHA-256");
         add_common(sub);
         sub->footer(
             "Examples:\n"
             "  herald restore /dev/sda --latest --to web1.img\n"
             "  herald restore 3f2a91c0 --point 77ab12cd --to web1.img --sha256\n"
             "  herald restore /dev/sda --time '2026-11-23 14:05' --to /dev/sdb --force\n"
-            "\nA mounted or otherwise used device, or one smaller than the disk, is always refused.\n");
+            "\nA mounted or otherwise used device, or one smaller than the disk, is always "
+            "refused.\n");
         sub->callback([this] { verb_ = [this] { return run_restore(common_, restore_); }; });
     }
 

@@ -32,9 +32,7 @@ std::string age_of(uint64_t time_ns, uint64_t now_ns) {
     return human_duration(std::chrono::nanoseconds(now_ns > time_ns ? now_ns - time_ns : 0));
 }
 
-Json time_json(uint64_t time_ns) {
-    return time_ns ? Json(rfc3339_time(time_ns)) : Json(nullptr);
-}
+Json time_json(uint64_t time_ns) { return time_ns ? Json(rfc3339_time(time_ns)) : Json(nullptr); }
 
 }  // namespace
 
@@ -82,9 +80,8 @@ std::string disks_json(std::span<const wire::DiskInfo> disks) {
 
 std::string points_table(const wire::DiskInfo& disk, std::span<const wire::PointInfo> points,
                          uint64_t now_ns) {
-    const std::string title =
-        fmt::format("{}  {}  {}\n", to_string(disk.disk), printable(disk.name),
-                    human_bytes(disk.disk_bytes));
+    const std::string title = fmt::format("{}  {}  {}\n", to_string(disk.disk),
+                                          printable(disk.name), human_bytes(disk.disk_bytes));
     if (points.empty())
         return title + "No recovery point yet" +
                (disk.cause.empty() ? "" : ": " + printable(disk.cause)) + ".\n";

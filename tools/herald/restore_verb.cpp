@@ -39,21 +39,20 @@ double mb_per_second(uint64_t bytes, Clock::duration time) {
 }
 
 void print_json(const Restored& done, const std::filesystem::path& to) {
-    nlohmann::ordered_json json{
-        {"disk", to_string(done.disk.disk)},
-        {"name", done.disk.name},
-        {"point", to_string(done.point.id)},
-        {"point_name", done.point.name},
-        {"time_ns", done.point.time_ns},
-        {"time", rfc3339_time(done.point.time_ns)},
-        {"consistency", done.point.consistency},
-        {"to", to.native()},
-        {"bytes", done.point.disk_bytes},
-        {"segments", done.work.segments},
-        {"downloaded_bytes", done.work.segment_bytes},
-        {"written_bytes", done.work.written_bytes},
-        {"seconds", std::chrono::duration<double>(done.time).count()},
-        {"mb_per_second", mb_per_second(done.point.disk_bytes, done.time)}};
+    nlohmann::ordered_json json{{"disk", to_string(done.disk.disk)},
+                                {"name", done.disk.name},
+                                {"point", to_string(done.point.id)},
+                                {"point_name", done.point.name},
+                                {"time_ns", done.point.time_ns},
+                                {"time", rfc3339_time(done.point.time_ns)},
+                                {"consistency", done.point.consistency},
+                                {"to", to.native()},
+                                {"bytes", done.point.disk_bytes},
+                                {"segments", done.work.segments},
+                                {"downloaded_bytes", done.work.segment_bytes},
+                                {"written_bytes", done.work.written_bytes},
+                                {"seconds", std::chrono::duration<double>(done.time).count()},
+                                {"mb_per_second", mb_per_second(done.point.disk_bytes, done.time)}};
     if (!done.sha256.empty()) json["sha256"] = done.sha256;
     fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }

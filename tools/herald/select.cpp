@@ -40,8 +40,7 @@ std::string lines_of(const std::vector<const T*>& items) {
     std::string text;
     for (size_t i = 0; i < std::min(items.size(), kNamedMax); ++i)
         text += "\n" + line_of(*items[i]);
-    if (items.size() > kNamedMax)
-        text += fmt::format("\n  and {} more", items.size() - kNamedMax);
+    if (items.size() > kNamedMax) text += fmt::format("\n  and {} more", items.size() - kNamedMax);
     return text;
 }
 
@@ -105,11 +104,11 @@ Result<wire::PointInfo> select_point(std::span<const wire::PointInfo> points,
             if (point.time_ns <= *choice.time_ns && (!newest || point.time_ns >= newest->time_ns))
                 newest = &point;
         if (newest) return *newest;
-        return refuse(ENOENT, fmt::format("there is no point at or before {}; the oldest is {}, "
-                                          "the newest {}",
-                                          local_time(*choice.time_ns),
-                                          local_time(points.front().time_ns),
-                                          local_time(points.back().time_ns)));
+        return refuse(ENOENT,
+                      fmt::format("there is no point at or before {}; the oldest is {}, "
+                                  "the newest {}",
+                                  local_time(*choice.time_ns), local_time(points.front().time_ns),
+                                  local_time(points.back().time_ns)));
     }
     const std::string id_text = lower(choice.id);
     std::vector<const wire::PointInfo*> fitting;
@@ -124,8 +123,8 @@ Result<wire::PointInfo> select_point(std::span<const wire::PointInfo> points,
     // The newest are what a person is most likely to want.
     auto all = all_of(points);
     std::reverse(all.begin(), all.end());
-    return refuse(ENOENT, fmt::format("there is no point '{}'; the newest are:{}", choice.id,
-                                      lines_of(all)));
+    return refuse(
+        ENOENT, fmt::format("there is no point '{}'; the newest are:{}", choice.id, lines_of(all)));
 }
 
 size_t short_id_length(std::span<const wire::PointInfo> points) {

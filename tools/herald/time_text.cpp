@@ -98,10 +98,10 @@ std::optional<Moment> scan_moment(std::string_view text) {
     return moment;
 }
 
-std::string format_clock(const std::tm& clock, const char* format) {
-    char text[64];
-    const size_t length = std::strftime(text, sizeof text, format, &clock);
-    return {text, length};
+std::string date_and_time(const std::tm& clock, char between) {
+    return fmt::format("{:04}-{:02}-{:02}{}{:02}:{:02}:{:02}", clock.tm_year + 1900,
+                       clock.tm_mon + 1, clock.tm_mday, between, clock.tm_hour, clock.tm_min,
+                       clock.tm_sec);
 }
 
 }  // namespace
@@ -124,15 +124,14 @@ std::string local_time(uint64_t time_ns) {
     const time_t seconds = time_t(time_ns / kNsPerSecond);
     std::tm clock{};
     ::localtime_r(&seconds, &clock);
-    return format_clock(clock, "%Y-%m-%d %H:%M:%S");
+    return date_and_time(clock, ' ');
 }
 
 std::string rfc3339_time(uint64_t time_ns) {
     const time_t seconds = time_t(time_ns / kNsPerSecond);
     std::tm clock{};
     ::gmtime_r(&seconds, &clock);
-    return fmt::format("{}.{:03}Z", format_clock(clock, "%Y-%m-%dT%H:%M:%S"),
-                       time_ns % kNsPerSecond / 1'000'000);
+    return fmt::format("{}.{:03}Z", date_and_time(clock, 'T'), time_ns % kNsPerSecond / 1'000'000);
 }
 
 uint64_t now_ns() {

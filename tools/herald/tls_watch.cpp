@@ -50,8 +50,7 @@ void TlsWatch::on_event(const SSL* ssl, int where, int value) {
     if (!(where & SSL_CB_ALERT)) return;
     // The high byte is the level; a warning (close_notify) is how every connection ends.
     if ((value >> 8) != SSL3_AL_FATAL) return;
-    auto* self =
-        static_cast<TlsWatch*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), watch_index()));
+    auto* self = static_cast<TlsWatch*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), watch_index()));
     if (where & SSL_CB_READ) {
         self->note(fmt::format("the server refused our certificate or connection ({})",
                                SSL_alert_desc_string_long(value)));
