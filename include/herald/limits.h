@@ -65,6 +65,10 @@
 #define HERALD_DIGESTS_PER_REQUEST_MAX 65536u
 #define HERALD_LIST_ROWS_MAX 10000u
 
+/* Objects of one disk that no row refers to: what a crash can leave (a window, a few times over).
+ * More means that the catalog is not this store's, and nothing is removed. */
+#define HERALD_GARBAGE_PER_DISK_MAX 64u
+
 /* A tag's name and a disk's name: long enough for a sentence, short enough for a table. */
 #define HERALD_NAME_BYTES_MAX 255u
 

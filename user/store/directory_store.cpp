@@ -77,7 +77,7 @@ class DirectoryStore : public ObjectStore {
                         name, info->bytes, length, offset);
         }
         const fs::path path = objects_ / name;
-        auto fd = open_file(path, O_RDONLY);
+        auto fd = herald::open_file(path, O_RDONLY);
         if (!fd) return pass(fd);
         Bytes bytes(length);
         auto read = read_exact(fd->get(), offset, bytes, path.native());
@@ -121,9 +121,17 @@ class DirectoryStore : public ObjectStore {
                           uint64_t(vfs.f_bavail) * vfs.f_frsize};
     }
 
+    Result<std::optional<Fd>> open_file(const std::string& name) override {
+        auto checked = check_object_name(name);
+        if (!checked) return pass(checked);
+        auto fd = herald::open_file(objects_ / name, O_RDONLY);
+        if (!fd) return pass(fd);
+        return std::optional<Fd>(std::move(*fd));
+    }
+
   private:
     Result<void> write_temporary(const fs::path& path, ByteView bytes) {
-        auto fd = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
+        auto fd = herald::open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
         if (!fd) return pass(fd);
         auto done = write_exact(fd->get(), 0, bytes, path.native());
         if (!done) return done;

@@ -27,6 +27,16 @@ SegmentEffects::SegmentEffects(const hrl::SegmentHeader& header)
     : first_disk_bytes_(header.disk_bytes), disk_bytes_(header.disk_bytes) {}
 
 Result<void> SegmentEffects::observe(const hrl::Record& record) {
+    const bool covers_range =
+        record.kind == RecordKind::write || record.kind == RecordKind::zeroes ||
+        record.kind == RecordKind::discard || record.kind == RecordKind::secure_erase;
+    if (covers_range &&
+        (record.offset > disk_bytes_ || record.length > disk_bytes_ - record.offset)) {
+        return fail(ErrorKind::corrupt,
+                    "record {} covers bytes {} to {} of a disk that has {}: it could never be "
+                    "restored",
+                    record.position, record.offset, record.offset + record.length, disk_bytes_);
+    }
     switch (record.kind) {
         case RecordKind::write:
             observe_range(record.offset, record.length, record.data, false);
@@ -74,24 +84,17 @@ Result<void> SegmentEffects::observe(const hrl::Record& record) {
 
 // Chunks covered whole get a digest when their bytes are known; the others become unknown.
 void SegmentEffects::observe_range(uint64_t offset, uint64_t length, ByteView data, bool zero) {
-    // What lies behind the end as this stream knows it (a write that raced with a resize) is not
-    // part of any digest; a chunk there is unknown.
     const uint64_t end = offset + length;
     const uint64_t first = offset / kChunk;
     const uint64_t last = chunks_of(end);
     const auto whole = [&](uint64_t chunk) {
-        return chunk * kChunk >= offset && chunk * kChunk < disk_bytes_ &&
-               std::min((chunk + 1) * kChunk, disk_bytes_) <= end;
+        return chunk * kChunk >= offset && std::min((chunk + 1) * kChunk, disk_bytes_) <= end;
     };
     if (data.empty() && !zero) {
         add_run({first, last - first, {}});
         return;
     }
     for (uint64_t chunk = first; chunk < last;) {
-        if (chunk * kChunk >= disk_bytes_) {
-            add_run({chunk, last - chunk, {}});
-            return;
-        }
         if (!whole(chunk)) {
             add_run({chunk++, 1, {}});
             continue;
@@ -106,8 +109,7 @@ void SegmentEffects::observe_range(uint64_t offset, uint64_t length, ByteView da
             add_run({chunk++, 1, xxh3_128(Bytes(bytes))});
             continue;
         }
-        // Full chunks that end both within the range and within the disk.
-        const uint64_t run = std::min(end, disk_bytes_) / kChunk - chunk;
+        const uint64_t run = end / kChunk - chunk;
         const bool known = zero_chunks_ + run <= HERALD_SEGMENT_ZERO_CHUNKS_MAX;
         if (known) zero_chunks_ += run;
         add_run({chunk, run, known ? digest_of_zero_chunk() : Digest128{}});

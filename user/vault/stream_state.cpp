@@ -12,7 +12,15 @@ using hrl::Consistency;
 using hrl::RecordKind;
 using hrl::StreamMode;
 
-void StreamState::begin_segment(uint64_t disk_bytes) { disk_bytes_ = disk_bytes; }
+namespace {
+constexpr char kGrew[] = "the disk grew and was not scanned since";
+}
+
+void StreamState::begin_segment(uint64_t disk_bytes) {
+    if (disk_bytes != disk_bytes_) quiescent_ = false;
+    if (active_ && disk_bytes > disk_bytes_) need_scan(kGrew);
+    disk_bytes_ = disk_bytes;
+}
 
 void StreamState::observe_data() { quiescent_ = false; }
 
@@ -33,7 +41,7 @@ Result<std::optional<TagVerdict>> StreamState::observe(const hrl::Record& record
     const bool was_quiescent = std::exchange(quiescent_, false);
     switch (record.kind) {
         case RecordKind::resize:
-            if (record.length > disk_bytes_) need_scan("the disk grew and was not scanned since");
+            if (record.length > disk_bytes_) need_scan(kGrew);
             disk_bytes_ = record.length;
             break;
         case RecordKind::reread:

@@ -28,7 +28,8 @@ struct TagVerdict {
 
 class StreamState {
   public:
-    // The disk's size as the header of the segment that follows says.
+    // The disk's size as the header of the segment that follows says: it counts, whether or not a
+    // resize record announced it.
     void begin_segment(uint64_t disk_bytes);
     Result<std::optional<TagVerdict>> observe(const hrl::Record& record);
     // As observe() of a write, zeroes or discard: all the same to the rules above.
