@@ -24,6 +24,12 @@ tl::unexpected<Error> refuse(int sys, std::string message) {
     return tl::unexpected<Error>(Error{ErrorKind::operator_needed, std::move(message), sys});
 }
 
+// The vault's refusals of a device carry no errno; here they get the one of "in use".
+tl::unexpected<Error> as_refusal(Error error) {
+    if (error.kind == ErrorKind::operator_needed && error.sys == 0) error.sys = EBUSY;
+    return tl::unexpected<Error>(std::move(error));
+}
+
 enum class TargetKind { absent, file, block_device };
 
 Result<TargetKind> kind_of(const fs::path& path) {
@@ -55,9 +61,8 @@ Result<void> ImageFile::check(const fs::path& path, bool force) {
         return refuse(
             EEXIST,
             fmt::format("{} exists; name another file, or replace it with --force", path.native()));
-    return refuse(EEXIST, fmt::format("{} is a block device and all of it would be overwritten; "
-                                      "if that is what you want, say --force",
-                                      path.native()));
+    // The vault knows best why: mounted, part of something, or only not forced.
+    return as_refusal(vault::open_restore_target(path, 0, false).error());
 }
 
 Result<ImageFile> ImageFile::open(const fs::path& given, uint64_t bytes, bool force) {
@@ -76,7 +81,7 @@ Result<ImageFile> ImageFile::open(const fs::path& given, uint64_t bytes, bool fo
                                 to_string(Uuid::random()).substr(0, 8));
     }
     auto target = vault::open_restore_target(writes_to, bytes, *kind == TargetKind::block_device);
-    if (!target) return pass(target);
+    if (!target) return as_refusal(target.error());
     image.target_ = std::move(*target);
     if (*kind != TargetKind::block_device) image.temporary_ = writes_to;
     return image;
