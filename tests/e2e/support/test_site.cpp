@@ -53,8 +53,8 @@ void TestSite::start_server() {
                               (site() / "server/process-server.toml").native()},
                              temp_.path(), "server");
     for (int i = 0; i < 200; ++i) {
-        const auto answer = client("operator")->send({"GET", "/v1/status", {}, {}},
-                                                     std::chrono::seconds(5));
+        const auto answer =
+            client("operator")->send({"GET", "/v1/status", {}, {}}, std::chrono::seconds(5));
         if (answer && answer->status == 200) return;
         INFO(server_->err());
         REQUIRE(server_->running());
@@ -92,8 +92,8 @@ std::string TestSite::store_listing() const {
     std::error_code ignored;
     for (const auto& entry : fs::recursive_directory_iterator(store(), ignored))
         if (entry.is_regular_file(ignored))
-            lines.push_back(fmt::format("{} {}\n", entry.path().native(),
-                                        entry.file_size(ignored)));
+            lines.push_back(
+                fmt::format("{} {}\n", entry.path().native(), entry.file_size(ignored)));
     std::sort(lines.begin(), lines.end());
     std::string text;
     for (const auto& line : lines) text += line;

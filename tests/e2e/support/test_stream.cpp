@@ -45,8 +45,10 @@ wire::HttpResponse TestStream::open_session(wire::HttpClient& client) {
     request.disk_bytes = image_.size();
     request.block_bytes = HERALD_BLOCK_BYTES;
     const std::string body = wire::encode(request);
-    auto answer = client.send({"POST", "/v1/disks/" + to_string(disk_) + "/session",
-                               {{"content-type", "application/json"}}, as_bytes(body)},
+    auto answer = client.send({"POST",
+                               "/v1/disks/" + to_string(disk_) + "/session",
+                               {{"content-type", "application/json"}},
+                               as_bytes(body)},
                               kDeadline);
     INFO((answer ? "" : answer.error().message));
     REQUIRE(answer);
@@ -142,14 +144,13 @@ hrl::Segment TestStream::next_segment(const std::string& point_name) {
 
 wire::HttpResponse TestStream::put(wire::HttpClient& client, const Uuid& disk, uint64_t first,
                                    uint64_t epoch, ByteView body, const Digest128& digest) {
-    auto answer =
-        client.send({"PUT",
-                     fmt::format("/v1/disks/{}/segments/{}", to_string(disk), first),
-                     {{"content-type", "application/octet-stream"},
-                      {wire::kHeaderEpoch, fmt::format("{}", epoch)},
-                      {wire::kHeaderDigest, to_hex(digest.bytes)}},
-                     body},
-                    kDeadline);
+    auto answer = client.send({"PUT",
+                               fmt::format("/v1/disks/{}/segments/{}", to_string(disk), first),
+                               {{"content-type", "application/octet-stream"},
+                                {wire::kHeaderEpoch, fmt::format("{}", epoch)},
+                                {wire::kHeaderDigest, to_hex(digest.bytes)}},
+                               body},
+                              kDeadline);
     INFO((answer ? "" : answer.error().message));
     REQUIRE(answer);
     return std::move(*answer);
