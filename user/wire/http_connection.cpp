@@ -119,6 +119,7 @@ asio::awaitable<bool> HttpConnection::read_head(ParsedRequest& request) {
     phase_ = input_filled_ ? Phase::busy : Phase::idle;
     set_deadline(seconds(input_filled_ ? server_.options.header_seconds_max
                                        : server_.options.idle_seconds_max));
+    client_spoke_last_ = input_filled_ != 0;
     if (server_.stopping && !input_filled_) co_return false;
     HeadSearch search;
     HeadStep found;
@@ -137,6 +138,7 @@ asio::awaitable<bool> HttpConnection::read_head(ParsedRequest& request) {
             set_deadline(seconds(server_.options.header_seconds_max));
         }
         input_filled_ += got;
+        client_spoke_last_ = true;
     }
     server_.requests.fetch_add(1, std::memory_order_relaxed);
     if (found == HeadStep::too_large) {
@@ -319,6 +321,8 @@ asio::awaitable<void> HttpConnection::goodbye() {
     set_deadline(kGoodbyeTime);
     Step step = tls_->close();
     while (step == Step::want_write && co_await ready(step)) step = tls_->flush();
+    // After an idle time nothing is on its way that could be lost.
+    if (!client_spoke_last_) co_return;
     boost::system::error_code ignored;
     socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
     size_t discarded = 0;

@@ -108,9 +108,10 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     Phase phase_ = Phase::handshake;
     Clock::time_point deadline_ = Clock::time_point::max();
     bool watching_ = false;
-    bool expired_ = false;  // the deadline passed
-    bool ended_ = false;    // end() was called
-    Bytes input_;           // received, not consumed: heads and the beginnings of bodies
+    bool expired_ = false;           // the deadline passed
+    bool ended_ = false;             // end() was called
+    bool client_spoke_last_ = true;  // false while the next request has not begun
+    Bytes input_;                    // received, not consumed: heads and the beginnings of bodies
     size_t input_filled_ = 0;
     size_t work_bytes_ = 0;  // since the thread was last shared
 };
