@@ -212,6 +212,8 @@ void DiskWorker::settle_storing_points(uint64_t stored, const Error* lost) {
             facts_.last_point = point_to_save_ = point.report;
             spdlog::info("{}: point '{}' is stored, frozen {:.1f} ms", disk_.node().native(),
                          point.report.name, point.report.frozen_ms);
+            // Whoever asks for the status after the answer sees the point in it.
+            publish();
             if (point.pending) point.pending->answer.set_value(point.report);
         } else if (lost) {
             if (point.pending) point.pending->answer.set_value(tl::unexpected<Error>(*lost));
