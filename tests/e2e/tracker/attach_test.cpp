@@ -323,13 +323,18 @@ TEST_CASE("a drainer killed after any step leaves nothing undone for the next on
         const pid_t child = ::fork();  // before any thread of this process
         REQUIRE(child >= 0);
         if (child == 0) {
-            auto tracker = EbpfTracker::attach(host.options);
-            if (!tracker || !(*tracker)->resumed() || (*tracker)->gap()) ::_exit(3);
-            uint64_t seen = 0;
-            replica.after = [&](std::string_view at) {
-                if (by_name && at == step && seen++ >= passes_before) ::raise(SIGKILL);
-            };
-            for (;;) replica.pass(**tracker);
+            // A failed assertion must not unwind into the child's copy of the test runner.
+            try {
+                auto tracker = EbpfTracker::attach(host.options);
+                if (!tracker || !(*tracker)->resumed() || (*tracker)->gap()) ::_exit(3);
+                uint64_t seen = 0;
+                replica.after = [&](std::string_view at) {
+                    if (by_name && at == step && seen++ >= passes_before) ::raise(SIGKILL);
+                };
+                for (;;) replica.pass(**tracker);
+            } catch (...) {
+                ::_exit(4);
+            }
         }
         std::thread writer(write_burst, host.disk.path(), host.disk.bytes(), number + cycle,
                            std::cref(stop));
