@@ -83,6 +83,19 @@ TEST_CASE("a resize makes the chunks at and between both ends unknown") {
     CHECK_FALSE(digests_of(*effects_of(stream)).at(2).is_unknown());
 }
 
+TEST_CASE(
+    "a size that changed between segments makes the chunks at and between both ends unknown") {
+    auto stream = stream_of(4 * kChunk);
+    stream.write(0, kChunk, 1);
+    auto effects = effects_of(stream);
+    REQUIRE(effects);
+    CHECK(effects->digests_after(0) == effects->digests());
+    CHECK(effects->digests_after(4 * kChunk) == effects->digests());
+    CHECK(effects->digests_after(2 * kChunk + 512).front() == vault::DigestRun{2, 2, {}});
+    CHECK(effects->digests_after(6 * kChunk).front() == vault::DigestRun{4, 2, {}});
+    CHECK(effects->digests_after(6 * kChunk).size() == 2);
+}
+
 TEST_CASE("zeroes over a huge disk cost one run, and beyond the bound become unknown") {
     const uint64_t chunks = HERALD_DISK_BYTES_MAX / kChunk;
     hrl::SegmentHeader header;
