@@ -87,7 +87,9 @@ std::string replicator_toml(const Site& site, const Uuid& machine, const std::st
         "# path = \"/dev/sda\"\n",
         server_section(site), tls_section("machine"), to_string(machine), toml_quoted(name),
         quoted_path(site.run_dir / "replicator.sock"), quoted_path(site.run_dir / "guardian.sock"),
-        quoted_path(site.state_dir / "replicator"), quoted_path(site.bpf_dir), site.points_every_s);
+        quoted_path(site.state_dir / "replicator"),
+        quoted_path(site.bpf_dir.empty() ? site.run_dir / "bpf" : site.bpf_dir),
+        site.points_every_s);
 }
 
 std::string herald_toml(const Site& site) {
