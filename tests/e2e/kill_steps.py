@@ -7,19 +7,15 @@ import re
 import sys
 import time
 
-from rig import BLOCK_BYTES, ROOT, Rig, Writer, scaled, seeded, skip_unless_possible, wait_until
+from rig import BIN, ROOT, Rig, Writer, scaled, seeded, skip_unless_possible, wait_until
 
 
-def crash_points(folder: str) -> list:
+def crash_points(*folders: str) -> list:
     names = set()
-    for file in (ROOT / folder).rglob("*.cpp"):
-        names |= set(re.findall(r'crash_point\("([a-z0-9-]+)"\)', file.read_text()))
+    for folder in folders:
+        for file in (ROOT / folder).rglob("*.cpp"):
+            names |= set(re.findall(r'crash_point\("([a-z0-9._-]+)"\)', file.read_text()))
     return sorted(names)
-
-
-def dirty_blocks(rig) -> int:
-    status = rig.status()
-    return status["todo_blocks"] + status["in_flight_blocks"] + status["live_blocks"]
 
 
 def kill_replicator_at(rig, name: str, hit: int, number: int, rng) -> str:
@@ -44,7 +40,7 @@ def kill_replicator_at(rig, name: str, hit: int, number: int, rng) -> str:
 
 def kill_server_at(rig, name: str, hit: int, rng) -> str:
     rig.kill("server")
-    rig._spawn("server", *server_command(rig), env={"HERALD_CRASH_AT": f"{name}:{hit}"})
+    rig._spawn("server", BIN / "herald-process-server", "--config", rig.server_toml, env={"HERALD_CRASH_AT": f"{name}:{hit}"})
     with Writer(rig.mount, rig.logs / "workload.log", rng.getrandbits(32)):
         try:
             wait_until(lambda: not rig.alive("server"), 12, "the server reached the step")
@@ -56,16 +52,11 @@ def kill_server_at(rig, name: str, hit: int, rng) -> str:
     return "killed"
 
 
-def server_command(rig):
-    from rig import BIN
-    return BIN / "herald-process-server", "--config", rig.server_toml
-
-
 def main() -> int:
     skip_unless_possible()
     rng = seeded()
     hits = scaled([1], [1, 2, 5], [1, 2, 3, 5, 8, 13])
-    replicator_steps, server_steps = crash_points("user/replicator"), crash_points("user/process_server")
+    replicator_steps, server_steps = crash_points("user/replicator"), crash_points("user/process_server", "user/vault", "user/store")
     if not replicator_steps or not server_steps:
         print("no crash points were found in the sources")
         return 1
