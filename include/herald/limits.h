@@ -22,6 +22,8 @@
 #define HERALD_HRL_BLOCK_BYTES_MAX (256u << 10)
 /* A reader refuses a block that claims more than this: one largest record and a block's worth. */
 #define HERALD_HRL_BLOCK_BYTES_LIMIT (2u << 20)
+/* Blocks of one segment: an index of at most 8 MiB in the memory of whoever opens it. */
+#define HERALD_HRL_BLOCKS_MAX (1u << 17)
 
 /* A segment is closed when its blocks hold this much, or when its first record is this old. */
 #define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)

@@ -2,7 +2,9 @@
 // SegmentReader reads one v3 segment: of a file, or of bytes in memory, whole or torn.
 // Promise: torn_is_refused: no record is handed out before the block that holds it was verified
 // (checksum, chain, bounds, every record valid); after the first bad block nothing is.
-// Callers: one thread. Memory: one block. Failure: corrupt errors name block and byte offset.
+// Callers: one thread. Memory: one block and the index, both bounded by limits.h.
+// Failure: corrupt errors name block and byte offset; a format newer than this code is
+// operator_needed and says so.
 // Layout: docs/formats/hrl.md
 #pragma once
 
@@ -11,6 +13,7 @@
 #include <memory>
 #include <optional>
 
+#include "user/hrl/layout.h"
 #include "user/hrl/segment_writer.h"
 
 namespace herald::hrl {
@@ -21,7 +24,9 @@ class ByteSource {
     virtual ~ByteSource() = default;
     virtual uint64_t size() const = 0;
     virtual Result<void> read(uint64_t offset, ByteSpan to) = 0;  // exactly to.size() bytes
-    virtual std::string name() const = 0;                         // for messages
+    // The same bytes in place, when they are in memory anyway; valid as long as the source.
+    virtual std::optional<ByteView> borrow(uint64_t, size_t) { return std::nullopt; }
+    virtual std::string name() const = 0;  // for messages
 };
 
 std::unique_ptr<ByteSource> memory_source(ByteView bytes, std::string name);  // borrows bytes
@@ -41,6 +46,8 @@ class SegmentReader {
     bool whole() const;
     // The footer's word; nothing when the file is not whole.
     std::optional<uint64_t> last_position() const;
+    // The index, one entry per block; empty when the file is not whole.
+    std::span<const IndexEntryDisk> blocks() const;
     // The next record, or nothing at the end. In a torn file the end is after its last whole
     // block, and loss() then says what is missing. In a whole file a bad block is an error.
     // The record's data stays valid until the next call.

@@ -26,6 +26,9 @@ struct SegmentHeader {
     bool operator==(const SegmentHeader&) const = default;
 };
 
+// Refuses a block size, first position or disk size that no segment may have.
+Result<void> validate(const SegmentHeader& header);
+
 struct Segment {
     SegmentHeader header;
     uint64_t last_position = 0;
