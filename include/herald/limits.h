@@ -59,4 +59,22 @@
 /* Disks one replicator protects. */
 #define HERALD_DISKS_MAX 64u
 
+/* Filesystems frozen for one point: well under SCM_MAX_FD (253), one guardian thread for each. */
+#define HERALD_FREEZE_FILESYSTEMS_MAX 64u
+/* Replicators' freezes a guardian holds at the same time: one for each disk. */
+#define HERALD_GUARDIAN_CONNECTIONS_MAX HERALD_DISKS_MAX
+/* The longest freeze a guardian agrees to, whatever it is asked for. */
+#define HERALD_GUARDIAN_DEADLINE_MS_MAX 60000u
+
+/* Log messages held while filesystems are frozen: ten seconds of a noisy log. */
+#define HERALD_LOG_GATE_MESSAGES_MAX 4096u
+
+/* Control socket: a request is small; an answer may hold every disk or thousands of runs. */
+#define HERALD_CONTROL_LINE_BYTES_MAX 65536u
+#define HERALD_CONTROL_REPLY_BYTES_MAX (4u << 20)
+#define HERALD_CONTROL_CONNECTIONS_MAX 16u
+
+/* Requests one I/O engine has in flight; libaio takes them from a system-wide pool of 65536. */
+#define HERALD_IO_DEPTH_MAX 1024u
+
 #endif
