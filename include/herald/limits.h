@@ -53,6 +53,22 @@
 /* Request bodies in memory at once, over all connections: keeps the server under 256 MiB. */
 #define HERALD_HTTP_BODIES_BYTES_MAX (96u << 20)
 
+/* Markers (every record that carries no data) of one segment a server keeps until it commits. */
+#define HERALD_SEGMENT_MARKERS_MAX 4096u
+/* Ranges of chunks whose digests one segment changes; beyond it they all become unknown. */
+#define HERALD_SEGMENT_DIGEST_RUNS_MAX 65536u
+/* Chunks one segment may set to the digest of zeroes (16 GiB); longer runs become unknown. */
+#define HERALD_SEGMENT_ZERO_CHUNKS_MAX (1u << 18)
+/* Scans a stream may have open at once. */
+#define HERALD_SCANS_OPEN_MAX 64u
+/* Digests, and rows of a list, that one request may ask for. */
+#define HERALD_DIGESTS_PER_REQUEST_MAX 65536u
+#define HERALD_LIST_ROWS_MAX 10000u
+
+/* Objects of one disk that no row refers to: what a crash can leave (a window, a few times over).
+ * More means that the catalog is not this store's, and nothing is removed. */
+#define HERALD_GARBAGE_PER_DISK_MAX 64u
+
 /* A tag's name and a disk's name: long enough for a sentence, short enough for a table. */
 #define HERALD_NAME_BYTES_MAX 255u
 

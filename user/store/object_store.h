@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "user/base/file.h"
@@ -39,6 +40,11 @@ class ObjectStore {
     // Removing what is not there succeeds.
     virtual Result<void> remove(const std::string& name) = 0;
     virtual Result<StoreSpace> space() = 0;
+    // The object as a file open for reading, from a store that has files; otherwise nothing.
+    virtual Result<std::optional<Fd>> open_file(const std::string& name) {
+        (void)name;
+        return std::optional<Fd>();
+    }
 };
 
 // A directory. put: temporary file, fsync, link to the name, fsync of the directory. Left-over

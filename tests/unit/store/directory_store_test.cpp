@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "tests/catch.hpp"
+#include "tests/conformance/object_store_suite.h"
+#include "tests/small_filesystem.h"
+#include "tests/temp_dir.h"
+#include "user/base/crash_point.h"
+
+using namespace herald;
+using store::open_directory_store;
+
+namespace {
+
+size_t files_below(const std::filesystem::path& path) {
+    size_t files = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+        files += entry.is_regular_file();
+    }
+    return files;
+}
+
+}  // namespace
+
+TEST_CASE("a directory keeps the contract of an object store") {
+    test::TempDir dir;
+    std::unique_ptr<store::ObjectStore> store;
+    test::object_store_suite([&]() -> store::ObjectStore& {
+        store.reset();
+        auto opened = open_directory_store(dir.path() / "store");
+        REQUIRE(opened);
+        store = std::move(*opened);
+        return *store;
+    });
+}
+
+TEST_CASE("a directory that another process uses is refused, with its name") {
+    test::TempDir dir;
+    auto first = open_directory_store(dir.path());
+    REQUIRE(first);
+    auto second = open_directory_store(dir.path());
+    REQUIRE_FALSE(second);
+    CHECK(second.error().message.find(dir.path().native()) != std::string::npos);
+}
+
+TEST_CASE("left-over temporary files are removed at opening and never listed") {
+    test::TempDir dir;
+    REQUIRE(open_directory_store(dir.path()));
+    std::ofstream(dir.path() / "temporary" / "17") << "half an obj";
+    auto store = open_directory_store(dir.path());
+    REQUIRE(store);
+    CHECK(test::names_in(**store, "").empty());
+    CHECK(files_below(dir.path() / "temporary") == 0);
+}
+
+TEST_CASE("killed at any step of a put, the object is there whole or not at all") {
+    for (const char* step :
+         {"store.temp_written", "store.temp_synced", "store.linked", "store.put"}) {
+        CAPTURE(step);
+        test::TempDir dir;
+        const Bytes bytes(300000, std::byte{7});
+        const pid_t child = ::fork();
+        if (child == 0) {
+            auto store = open_directory_store(dir.path());
+            arm_crash_point(step);
+            if (store) (void)(*store)->put("a/b", bytes);
+            ::_exit(1);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        REQUIRE((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+        auto store = open_directory_store(dir.path());
+        REQUIRE(store);
+        const bool named = std::string(step) == "store.linked" || std::string(step) == "store.put";
+        auto info = (*store)->stat("a/b");
+        CHECK(bool(info) == named);
+        if (info) CHECK(*(*store)->get("a/b", 0, info->bytes) == bytes);
+        CHECK(files_below(dir.path() / "temporary") == 0);
+        auto again = (*store)->put("a/b", bytes);
+        REQUIRE(again);
+        CHECK((*again == store::PutOutcome::existed) == named);
+    }
+}
+
+TEST_CASE("a full disk refuses a put with ENOSPC, leaves nothing behind and recovers") {
+    test::SmallFilesystem small(1 << 20);
+    if (!small.mounted()) {
+        std::puts("SKIPPED: mounting a small tmpfs needs root");
+        return;
+    }
+    auto store = open_directory_store(small.path());
+    REQUIRE(store);
+    REQUIRE((*store)->put("kept", Bytes(100000)));
+    auto refused = (*store)->put("large", Bytes(2 << 20));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().sys == ENOSPC);
+    CHECK(refused.error().kind == ErrorKind::retry);
+    CHECK_FALSE((*store)->stat("large"));
+    CHECK(files_below(small.path() / "temporary") == 0);
+    REQUIRE((*store)->put("fits", Bytes(600000)));
+    REQUIRE_FALSE((*store)->put("next", Bytes(600000)));
+    REQUIRE((*store)->remove("fits"));
+    CHECK((*store)->put("next", Bytes(600000)));
+    CHECK((*store)->get("kept", 0, 100000));
+}
+
+TEST_CASE("a store that turned read-only refuses and loses nothing") {
+    test::SmallFilesystem small(1 << 20);
+    if (!small.mounted()) {
+        std::puts("SKIPPED: mounting a small tmpfs needs root");
+        return;
+    }
+    auto store = open_directory_store(small.path());
+    REQUIRE(store);
+    REQUIRE((*store)->put("kept", as_bytes("x")));
+    // The lock file is open for writing, so the mount itself cannot turn; its folders can.
+    REQUIRE(::mount(small.path().c_str(), small.path().c_str(), nullptr, MS_BIND, nullptr) == 0);
+    REQUIRE(::mount("none", small.path().c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY,
+                    nullptr) == 0);
+    auto refused = (*store)->put("new", as_bytes("y"));
+    CHECK_FALSE(refused);
+    CHECK((*store)->get("kept", 0, 1));
+    REQUIRE(::umount(small.path().c_str()) == 0);
+    CHECK((*store)->put("new", as_bytes("y")));
+}
