@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <span>
 #include <vector>
@@ -41,9 +42,11 @@ class DirtyMap {
     void mark(BlockRun run);
     void mark_all();
     // Moves up to blocks_max blocks, lowest first from `cursor` on and round the end, from todo to
-    // in flight, as runs of at most run_blocks_max; advances the cursor.
+    // in flight, as runs of at most run_blocks_max; advances the cursor. Blocks taken earlier and
+    // neither emitted nor given back are left for later, so that no block is read twice at once.
     std::vector<BlockRun> take(uint64_t blocks_max, uint64_t run_blocks_max, uint64_t& cursor);
-    // The run was emitted and its last record has this position.
+    // The run was emitted and its last record has this position; positions never go down. Blocks
+    // of it that were not taken (a recover() came between) are left as they are.
     void emitted(BlockRun run, uint64_t position);
     // The run could not be read or emitted: to do again.
     void give_back(BlockRun run);
@@ -59,11 +62,20 @@ class DirtyMap {
     std::vector<BlockRun> dirty_runs(size_t runs_max) const;
 
   private:
+    void move_to_in_flight(BlockRun run);
+    uint64_t being_read(uint64_t w) const;
+
     std::span<uint64_t> live_;
     std::span<uint64_t> todo_;
     std::span<uint64_t> in_flight_;
     uint64_t blocks_;
-    std::map<uint64_t, uint64_t> emitted_;  // block -> position of its newest record
+    struct Emission {
+        uint64_t position;
+        BlockRun run;
+    };
+    std::map<uint64_t, uint64_t> emitted_;  // block -> position of its newest record,
+                                            // or "being read"
+    std::deque<Emission> emissions_;        // in order of position
 };
 
 }  // namespace herald::tracker

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/replicator/disk_stream.h"
+
+#include <algorithm>
+
+namespace herald::replicator {
+
+using tracker::BlockRun;
+using tracker::Continuity;
+
+DiskStream::DiskStream(StreamOptions options, tracker::Tracker& tracker,
+                       std::function<Uuid()> make_id, AtStep at_step)
+    : options_(std::move(options)),
+      tracker_(tracker),
+      at_step_(std::move(at_step)),
+      scanner_(options_.disk_bytes),
+      builder_({options_.machine, options_.disk, options_.disk_bytes, options_.segment_bytes,
+                options_.segment_age_ms},
+               std::move(make_id)) {}
+
+Result<void> DiskStream::save(const Continuity& continuity, const char* step) {
+    auto saved = tracker_.set_continuity(continuity);
+    if (!saved) return pass(saved, "remember the session");
+    at_step_(step);
+    return {};
+}
+
+Result<wire::SessionRequest> DiskStream::intend(const Uuid& fresh) {
+    Continuity continuity = tracker_.continuity();
+    if (continuity.next_session.is_nil()) {
+        continuity.disk = options_.disk;
+        continuity.next_session = fresh;
+        auto saved = save(continuity, "replicator.intended");
+        if (!saved) return pass(saved);
+    }
+    session_ = {};
+    wire::SessionRequest request;
+    request.session = continuity.next_session;
+    request.name = options_.name;
+    request.identity = options_.identity;
+    request.disk_bytes = options_.disk_bytes;
+    request.block_bytes = HERALD_BLOCK_BYTES;
+    return request;
+}
+
+Result<void> DiskStream::drop_intention() {
+    Continuity continuity = tracker_.continuity();
+    continuity.next_session = {};
+    return save(continuity, "replicator.intention_dropped");
+}
+
+Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_ns) {
+    at_step_("replicator.granted");
+    Continuity continuity = tracker_.continuity();
+    HERALD_ASSERT(!continuity.next_session.is_nil());
+    session_ = continuity.next_session;
+    Verdict verdict = judge(continuity, tracker_.gap(), grant);
+    if (!verdict.gap.empty() && !distrust_cause_.empty()) verdict.gap = distrust_cause_;
+    scan_open_ = false;
+    may_tag_ = false;
+    scan_ = 0;
+    synced_at_ = 0;
+    unreadable_.clear();
+    scanner_.reset();
+
+    // Whatever was in flight belongs to an earlier session: nobody will acknowledge it to us.
+    tracker_.map().recover();
+    at_step_("replicator.recovered");
+
+    continuity.next_session = {};
+    if (verdict.baseline == Baseline::continues) {
+        continuity.session = session_;
+        next_cause_ = continuity.synced ? hrl::ScanCause::catch_up : hrl::ScanCause::initial;
+        auto saved = save(continuity, "replicator.session_saved");
+        if (!saved) return pass(saved);
+    } else {
+        // Until baseline_done() no session counts as ours, so that a crash on the way there makes
+        // the next process begin it again.
+        continuity.session = {};
+        continuity.acked_position = grant.head;
+        continuity.synced = continuity.synced && grant.head > 0;
+        auto saved = save(continuity, "replicator.distrusted");
+        if (!saved) return pass(saved);
+        next_cause_ = verdict.baseline == Baseline::initial   ? hrl::ScanCause::initial
+                      : verdict.baseline == Baseline::compare ? hrl::ScanCause::digest
+                                                              : hrl::ScanCause::full;
+        if (verdict.baseline != Baseline::compare) {
+            tracker_.map().mark_all();
+            at_step_("replicator.marked_all");
+            auto done = baseline_done();
+            if (!done) return pass(done);
+        }
+    }
+
+    builder_.begin(grant.epoch, grant.head, grant.head_segment);
+    hrl::Activation activation;
+    activation.session = session_;
+    activation.mode = hrl::StreamMode::unordered;
+    activation.tracker = tracker_.kind();
+    activation.gap = verdict.gap;
+    const Bytes payload = hrl::encode_activation(activation);
+    hrl::Record record;
+    record.kind = hrl::RecordKind::activation;
+    record.data = payload;
+    auto appended = builder_.append(record, now_ns);
+    if (!appended) return pass(appended);
+    auto flushed = builder_.flush();
+    if (!flushed) return pass(flushed);
+    return verdict;
+}
+
+Result<void> DiskStream::baseline_done() {
+    Continuity continuity = tracker_.continuity();
+    HERALD_ASSERT(!session_.is_nil());
+    // The session first: were the gap cleared first, a crash between the two would still find
+    // session nil. Either order is safe; this one repeats the compare in fewer cases.
+    continuity.session = session_;
+    auto saved = save(continuity, "replicator.baseline_saved");
+    if (!saved) return saved;
+    distrust_cause_.clear();
+    auto cleared = tracker_.clear_gap();
+    if (!cleared) return pass(cleared, "clear the tracker's gap");
+    at_step_("replicator.gap_cleared");
+    return {};
+}
+
+Result<void> DiskStream::distrust(const std::string& cause) {
+    distrust_cause_ = cause;
+    Continuity continuity = tracker_.continuity();
+    continuity.session = {};
+    session_ = {};
+    return save(continuity, "replicator.distrusted");
+}
+
+Result<void> DiskStream::mark_all() {
+    tracker_.map().mark_all();
+    next_cause_ = hrl::ScanCause::full;
+    at_step_("replicator.marked_all");
+    return {};
+}
+
+Result<uint64_t> DiskStream::begin_scan(bool always, uint64_t now_ns) {
+    HERALD_ASSERT(!scan_open_ && scanner_.in_flight() == 0);
+    auto todo = drain();
+    if (!todo) return todo;
+    if (*todo == 0 && !always) return todo;
+    may_tag_ = false;
+    unreadable_.clear();
+    hrl::ScanBegin begin;
+    begin.scan = ++scan_;
+    begin.cause = scan_cause_ = next_cause_;
+    const Bytes payload = hrl::encode_scan_begin(begin);
+    hrl::Record record;
+    record.kind = hrl::RecordKind::scan_begin;
+    record.data = payload;
+    auto appended = builder_.append(record, now_ns);
+    if (!appended) return pass(appended);
+    scan_open_ = true;
+    return todo;
+}
+
+Result<uint64_t> DiskStream::drain() {
+    auto drained = tracker_.drain();
+    if (!drained) return pass(drained);
+    at_step_("replicator.drained");
+    if (const auto gap = tracker_.gap()) return fail(ErrorKind::resync, "{}", *gap);
+    return tracker_.map().todo_blocks();
+}
+
+std::vector<Chunk> DiskStream::take(uint64_t bytes_max) {
+    HERALD_ASSERT(scan_open_);
+    const uint64_t blocks = std::max<uint64_t>(1, bytes_max / HERALD_BLOCK_BYTES);
+    const uint64_t run_blocks =
+        std::clamp<uint64_t>(options_.read_bytes_max / HERALD_BLOCK_BYTES, 1, blocks);
+    std::vector<Chunk> chunks;
+    for (const BlockRun& run : tracker_.map().take(blocks, run_blocks, cursor_)) {
+        chunks.push_back(scanner_.begin(run));
+    }
+    if (!chunks.empty()) at_step_("replicator.taken");
+    return chunks;
+}
+
+Result<void> DiskStream::read_done(uint64_t chunk, ByteView data, uint64_t now_ns) {
+    at_step_("replicator.read");
+    auto run = scanner_.completed(chunk, data, [&](const hrl::Record& record) -> Result<void> {
+        auto appended = builder_.append(record, now_ns);
+        if (!appended) return pass(appended);
+        return {};
+    });
+    if (!run) return pass(run);
+    tracker_.map().emitted(*run, builder_.last_position());
+    at_step_("replicator.emitted");
+    return {};
+}
+
+std::vector<Chunk> DiskStream::read_failed(uint64_t chunk) {
+    const BlockRun run = scanner_.failed(chunk);
+    std::vector<Chunk> smaller;
+    if (run.count == 1) {
+        // Stays in flight until the scan's end, so that take() does not offer it for ever.
+        unreadable_.insert(run.first);
+        return smaller;
+    }
+    for (uint64_t i = 0; i < run.count; ++i) smaller.push_back(scanner_.begin({run.first + i, 1}));
+    return smaller;
+}
+
+Result<bool> DiskStream::settle() {
+    HERALD_ASSERT(scan_open_ && scanner_.in_flight() == 0);
+    auto ended = tracker_.end_pass();
+    if (!ended) return pass(ended);
+    return unreadable_.empty() && tracker_.map().todo_blocks() == 0 &&
+           tracker_.map().live_blocks() == 0;
+}
+
+Result<void> DiskStream::finish_scan(bool quiescent, uint64_t now_ns) {
+    HERALD_ASSERT(scan_open_ && scanner_.in_flight() == 0);
+    for (uint64_t block : unreadable_) tracker_.map().give_back({block, 1});
+    hrl::ScanEnd end;
+    end.scan = scan_;
+    end.quiescent = quiescent;
+    end.unreadable_blocks = unreadable_.size();
+    const Bytes payload = hrl::encode_scan_end(end);
+    hrl::Record record;
+    record.kind = hrl::RecordKind::scan_end;
+    record.data = payload;
+    auto appended = builder_.append(record, now_ns);
+    if (!appended) return pass(appended);
+    scan_open_ = false;
+    may_tag_ = quiescent;
+    if (unreadable_.empty()) {
+        // All that was to do at the scan's begin was sent: what follows is catching up.
+        next_cause_ = hrl::ScanCause::catch_up;
+        if (synced_at_ == 0) synced_at_ = *appended;
+    }
+    return {};
+}
+
+Result<uint64_t> DiskStream::tag(const hrl::Tag& tag, uint64_t now_ns) {
+    HERALD_ASSERT(may_tag_ && !scan_open_);
+    const Bytes payload = hrl::encode_tag(tag);
+    hrl::Record record;
+    record.kind = hrl::RecordKind::tag;
+    record.data = payload;
+    auto appended = builder_.append(record, now_ns);
+    if (!appended) return pass(appended);
+    at_step_("replicator.tagged");
+    auto flushed = builder_.flush();
+    if (!flushed) return pass(flushed);
+    return *appended;
+}
+
+std::vector<SegmentPtr> DiskStream::take_closed() {
+    auto closed = builder_.take_closed();
+    if (!closed.empty()) at_step_("replicator.segment_closed");
+    return closed;
+}
+
+Result<void> DiskStream::acknowledged(uint64_t stored) {
+    Continuity continuity = tracker_.continuity();
+    const bool synced = continuity.synced || (synced_at_ != 0 && stored >= synced_at_);
+    if (stored <= continuity.acked_position && synced == continuity.synced) return {};
+    at_step_("replicator.acked");
+    // Saved before any bit is cleared: were the bits cleared first, a crash between the two and a
+    // server restored to before this position would look like an unbroken history.
+    continuity.acked_position = std::max(continuity.acked_position, stored);
+    continuity.synced = synced;
+    auto saved = save(continuity, "replicator.acked_saved");
+    if (!saved) return saved;
+    tracker_.map().acknowledge(stored);
+    at_step_("replicator.bits_cleared");
+    return {};
+}
+
+}  // namespace herald::replicator
