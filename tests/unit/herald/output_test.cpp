@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/herald/output.h"
+
+#include <nlohmann/json.hpp>
+
+#include "tests/catch.hpp"
+#include "tools/herald/exit_status.h"
+
+using namespace herald;
+using namespace herald::cli;
+
+TEST_CASE("a listing prints names from other machines without obeying them") {
+    wire::DiskInfo disk;
+    disk.disk = Uuid::random();
+    disk.name = "evil\x1b[2Jname \xff";
+    const std::vector<wire::DiskInfo> disks = {disk};
+    CHECK(disks_table(disks, 0).find('\x1b') == std::string::npos);
+    const auto json = nlohmann::json::parse(disks_json(disks));
+    CHECK(json["disks"].size() == 1);
+    CHECK(json["disks"][0]["newest_point"].is_null());
+}
+
+TEST_CASE("points as JSON carry every field of the protocol") {
+    wire::PointInfo point;
+    point.id = Uuid::random();
+    point.time_ns = 1795442706'250'000'000;
+    point.consistency = "filesystem";
+    point.sent_bytes = 100;
+    point.raw_bytes = 215;
+    const auto json = nlohmann::json::parse(points_json({}, std::vector{point}));
+    CHECK(json["points"][0]["time"] == "2026-11-23T14:05:06.250Z");
+    CHECK(json["points"][0]["id"] == to_string(point.id));
+    CHECK(json["points"][0]["sent_bytes"] == 100);
+    const std::string table = points_table({}, std::vector{point}, point.time_ns + 1'000'000'000);
+    CHECK(table.find("2.1 : 1") != std::string::npos);
+    CHECK(table.find(to_string(point.id).substr(0, 8)) != std::string::npos);
+}
+
+TEST_CASE("a ratio without bytes is not invented") {
+    CHECK(ratio_text(0, 10) == "-");
+    CHECK(ratio_text(10, 0) == "-");
+}
+
+TEST_CASE("an error's exit status says what a script can do about it") {
+    const auto status = [](ErrorKind kind, int sys) {
+        return int(exit_status_of({kind, "", sys}));
+    };
+    CHECK(status(ErrorKind::operator_needed, 0) == 1);
+    CHECK(status(ErrorKind::operator_needed, EEXIST) == 3);
+    CHECK(status(ErrorKind::operator_needed, EBUSY) == 3);
+    CHECK(status(ErrorKind::retry, 0) == 4);
+    CHECK(status(ErrorKind::corrupt, 0) == 5);
+    CHECK(status(ErrorKind::operator_needed, ENOENT) == 6);
+    CHECK(status(ErrorKind::operator_needed, EINTR) == 130);
+}
