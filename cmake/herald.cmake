@@ -33,6 +33,10 @@ if(HERALD_SANITIZE)
     -fsanitize=${HERALD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(herald_flags INTERFACE -fsanitize=${HERALD_SANITIZE})
 endif()
+if(HERALD_FUZZ)
+  # Coverage in the libraries, too: without it a fuzzer is blind behind its own source file.
+  target_compile_options(herald_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 target_link_libraries(herald_flags INTERFACE Threads::Threads)
 
 # herald_library(NAME SOURCES a.cpp ... DEPS target ...): one static library per folder.
@@ -88,7 +92,8 @@ function(herald_script_test name)
   endif()
 endfunction()
 
-# herald_fuzzer(NAME CORPUS dir SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus.
+# herald_fuzzer(NAME CORPUS dir SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
+# and goes on for HERALD_FUZZ_SECONDS (of the environment, when configuring; 5 when unset).
 function(herald_fuzzer name)
   cmake_parse_arguments(A "" "CORPUS" "SOURCES;DEPS" ${ARGN})
   if(NOT HERALD_FUZZ)
@@ -98,9 +103,14 @@ function(herald_fuzzer name)
   target_link_libraries(${name} PRIVATE herald_flags ${A_DEPS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  set(seconds "$ENV{HERALD_FUZZ_SECONDS}")
+  if(NOT seconds MATCHES "^[1-9][0-9]*$")
+    set(seconds 5)
+  endif()
+  math(EXPR timeout "${seconds} + 300")
   # New inputs go to the build folder, so that a run never changes the committed corpus.
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
-  add_test(NAME ${name} COMMAND ${name} -max_total_time=$ENV{HERALD_FUZZ_SECONDS} -rss_limit_mb=1024
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=${seconds} -rss_limit_mb=1024
     -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
-  set_tests_properties(${name} PROPERTIES LABELS fuzz)
+  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
 endfunction()

@@ -72,7 +72,8 @@ static_assert(sizeof(BlockHeaderDisk) == 40);
 static_assert(offsetof(BlockHeaderDisk, codec) == 28);
 static_assert(offsetof(BlockHeaderDisk, chain) == 32);
 
-// Followed by data_bytes bytes; the next record follows without a gap.
+// A block's bytes are the data of its records, one behind the other, then their headers. Headers
+// stay together because they compress well so and hinder the compression of data otherwise.
 struct RecordHeaderDisk {
     uint8_t kind;
     uint8_t flags;

@@ -12,27 +12,32 @@ namespace herald::hrl {
 
 namespace {
 
-// A record at the front of `raw`, its header believed only as far as memory safety goes.
-Result<Record> parse_record(ByteView raw) {
-    if (raw.size() < sizeof(RecordHeaderDisk)) {
-        return fail(ErrorKind::corrupt, "a record is cut");
+// The records of a block: their data one behind the other, then their headers in the same order.
+struct Records {
+    ByteView data;
+    ByteView headers;
+
+    // Takes the first record; its header is believed only as far as memory safety goes.
+    Result<Record> take() {
+        const auto disk = load_disk<RecordHeaderDisk>(headers.data());
+        headers = headers.subspan(sizeof disk);
+        if (disk.data_bytes > data.size()) {
+            return fail(ErrorKind::corrupt, "record {} passes its block's end", disk.position);
+        }
+        if (disk.flags != 0 || disk.reserved != 0) {
+            return fail(ErrorKind::corrupt, "record {}: a reserved field is set", disk.position);
+        }
+        Record record;
+        record.kind = RecordKind(disk.kind);
+        record.position = disk.position;
+        record.offset = disk.offset;
+        record.length = disk.length;
+        record.time_ns = disk.time_ns;
+        record.data = data.first(disk.data_bytes);
+        data = data.subspan(disk.data_bytes);
+        return record;
     }
-    const auto disk = load_disk<RecordHeaderDisk>(raw.data());
-    if (disk.data_bytes > raw.size() - sizeof disk) {
-        return fail(ErrorKind::corrupt, "record {} passes its block's end", disk.position);
-    }
-    if (disk.flags != 0 || disk.reserved != 0) {
-        return fail(ErrorKind::corrupt, "record {}: a reserved field is set", disk.position);
-    }
-    Record record;
-    record.kind = RecordKind(disk.kind);
-    record.position = disk.position;
-    record.offset = disk.offset;
-    record.length = disk.length;
-    record.time_ns = disk.time_ns;
-    record.data = raw.subspan(sizeof disk, disk.data_bytes);
-    return record;
-}
+};
 
 }  // namespace
 
@@ -53,13 +58,13 @@ struct SegmentReader::State {
 
     Buffer stored_buffer;
     Buffer raw_buffer;
-    ByteView records;  // of the open block, verified, not handed out yet
+    Records records;  // of the open block, verified, not handed out yet
 
     uint64_t blocks_end() const { return tail ? tail->footer.index_offset : source->size(); }
     Result<ByteView> fetch(uint64_t offset, uint64_t size);
     Result<BlockHeaderDisk> read_block_header();
     Result<ByteView> unpack(const BlockHeaderDisk& disk, ByteView stored);
-    Result<IndexEntryDisk> check_records(const BlockHeaderDisk& disk, ByteView raw);
+    Result<IndexEntryDisk> check_records(const BlockHeaderDisk& disk, Records unchecked);
     Result<void> open_block();
     Result<void> next_block();
     Result<bool> at_index();
@@ -117,12 +122,12 @@ Result<ByteView> SegmentReader::State::unpack(const BlockHeaderDisk& disk, ByteV
 }
 
 Result<IndexEntryDisk> SegmentReader::State::check_records(const BlockHeaderDisk& disk,
-                                                           ByteView raw) {
+                                                           Records unchecked) {
     IndexEntryDisk summary{};
     summary.file_offset = block_offset;
     summary.stored_bytes = disk.stored_bytes;
     for (uint32_t i = 0; i < disk.record_count; ++i) {
-        auto record = parse_record(raw);
+        auto record = unchecked.take();
         if (!record) return pass(record);
         if (record->position != disk.first_position + i) {
             return fail(ErrorKind::corrupt, "record {} stands where {} belongs", record->position,
@@ -131,10 +136,10 @@ Result<IndexEntryDisk> SegmentReader::State::check_records(const BlockHeaderDisk
         auto valid = validate(*record);
         if (!valid) return pass(valid);
         add_to_summary(summary, *record);
-        raw = raw.subspan(sizeof(RecordHeaderDisk) + record->data.size());
     }
-    if (!raw.empty()) {
-        return fail(ErrorKind::corrupt, "{} bytes follow its last record", raw.size());
+    if (!unchecked.data.empty()) {
+        return fail(ErrorKind::corrupt, "{} bytes belong to none of its records",
+                    unchecked.data.size());
     }
     return summary;
 }
@@ -154,12 +159,15 @@ Result<void> SegmentReader::State::open_block() {
     }
     auto raw = unpack(*disk, bytes->subspan(sizeof *disk, disk->stored_bytes));
     if (!raw) return pass(raw);
-    auto summary = check_records(*disk, *raw);
+    // read_block_header() saw to it that there is room for so many.
+    const size_t headers_bytes = disk->record_count * sizeof(RecordHeaderDisk);
+    const Records found{raw->first(raw->size() - headers_bytes), raw->last(headers_bytes)};
+    auto summary = check_records(*disk, found);
     if (!summary) return pass(summary);
     if (tail && (block_index >= tail->entries.size() || tail->entries[block_index] != *summary)) {
         return fail(ErrorKind::corrupt, "it is not what the index says of it");
     }
-    records = *raw;
+    records = found;
     block_offset += bytes->size();
     block_index += 1;
     block_position += disk->record_count;
@@ -250,7 +258,7 @@ std::span<const IndexEntryDisk> SegmentReader::blocks() const {
 Result<std::optional<Record>> SegmentReader::next() {
     State& s = *state_;
     if (s.failed) return tl::unexpected<Error>(*s.failed);
-    while (s.records.empty()) {
+    while (s.records.headers.empty()) {
         if (s.at_end) return std::optional<Record>();
         auto moved = s.next_block();
         if (!moved) {
@@ -258,9 +266,8 @@ Result<std::optional<Record>> SegmentReader::next() {
             return pass(moved);
         }
     }
-    auto record = parse_record(s.records);
+    auto record = s.records.take();
     if (!record) return pass(record);
-    s.records = s.records.subspan(sizeof(RecordHeaderDisk) + record->data.size());
     return std::optional<Record>(*record);
 }
 

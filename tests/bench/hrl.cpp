@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Benchmark "hrl": how fast segments are written, and read with every check, beside the floor of
+// the same run: LZ4 and XXH3 of the same bytes with nothing around them; and what the format
+// costs in bytes. Rounds of both alternate, so that a noisy machine is noisy to both; the best
+// round of each counts.
+#include <lz4.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "user/base/digest.h"
+#include "user/base/file.h"
+#include "user/hrl/segment_reader.h"
+
+namespace {
+
+using namespace herald;
+using namespace herald::hrl;
+
+constexpr size_t kPieceBytes = HERALD_HRL_BLOCK_BYTES_MAX;
+
+// Half of the bytes repeat the 64 before them: about 2:1 for LZ4. Otherwise noise.
+Bytes make_data(size_t size, bool compressible) {
+    std::mt19937_64 random(7);
+    Bytes data(size);
+    for (size_t at = 0; at < size; at += 8) store_le<uint64_t>(data.data() + at, random());
+    for (size_t at = 64; compressible && at + 64 <= size; at += 128) {
+        std::memcpy(data.data() + at, data.data() + at - 64, 64);
+    }
+    return data;
+}
+
+Segment write_all(ByteView data, size_t record_bytes) {
+    SegmentHeader header;
+    header.segment = Uuid::random();
+    header.first_position = 1;
+    header.disk_bytes = data.size();
+    SegmentWriter writer(header);
+    for (size_t at = 0; at < data.size(); at += record_bytes) {
+        Record record;
+        record.position = writer.next_position();
+        record.offset = at;
+        record.length = record_bytes;
+        record.data = data.subspan(at, record_bytes);
+        HERALD_ASSERT(writer.append(record));
+    }
+    auto segment = std::move(writer).finish();
+    HERALD_ASSERT(segment);
+    return std::move(*segment);
+}
+
+void read_all(const Segment& segment) {
+    auto summary = verify_segment(memory_source(segment.bytes, "bench"));
+    HERALD_ASSERT(summary && summary->last_position == segment.last_position);
+}
+
+// The floor: the same bytes in pieces of a block, each compressed and hashed, into one buffer.
+struct Floor {
+    Bytes packed;
+    std::vector<int> sizes;
+    uint64_t hash = 0;
+
+    void write(ByteView data) {
+        sizes.clear();
+        char* to = reinterpret_cast<char*>(packed.data());
+        for (size_t at = 0; at < data.size(); at += kPieceBytes) {
+            const ByteView piece = data.subspan(at, std::min(kPieceBytes, data.size() - at));
+            const int size =
+                LZ4_compress_default(reinterpret_cast<const char*>(piece.data()), to,
+                                     int(piece.size()), LZ4_compressBound(int(piece.size())));
+            hash ^= xxh3_64({reinterpret_cast<const std::byte*>(to), size_t(size)});
+            sizes.push_back(size);
+            to += size;
+        }
+    }
+    void read(ByteSpan piece) {
+        const std::byte* from = packed.data();
+        for (const int size : sizes) {
+            hash ^= xxh3_64({from, size_t(size)});
+            HERALD_ASSERT(LZ4_decompress_safe(reinterpret_cast<const char*>(from),
+                                              reinterpret_cast<char*>(piece.data()), size,
+                                              int(piece.size())) > 0);
+            from += size;
+        }
+    }
+};
+
+double seconds(const std::function<void()>& work) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+nlohmann::ordered_json measure(size_t record_bytes, bool compressible, bool quick) {
+    const size_t size = HERALD_SEGMENT_BYTES_DEFAULT;
+    const Bytes data = make_data(size, compressible);
+    Floor floor;
+    floor.packed.resize(size_t(LZ4_compressBound(int(size))) + 4096);
+    Bytes piece(kPieceBytes);
+    Segment segment;
+    double write = 1e9, write_floor = 1e9, read = 1e9, read_floor = 1e9;
+    for (int round = 0; round < (quick ? 10 : 60); ++round) {
+        write = std::min(write, seconds([&] { segment = write_all(data, record_bytes); }));
+        write_floor = std::min(write_floor, seconds([&] { floor.write(data); }));
+        read = std::min(read, seconds([&] { read_all(segment); }));
+        read_floor = std::min(read_floor, seconds([&] { floor.read(piece); }));
+    }
+    const double mb = double(size) / 1e6;
+    return {{"record_bytes", record_bytes},
+            {"data", compressible ? "2:1" : "noise"},
+            {"write_mb_s", mb / write},
+            {"write_floor_mb_s", mb / write_floor},
+            {"write_of_floor", write_floor / write},
+            {"read_mb_s", mb / read},
+            {"read_floor_mb_s", mb / read_floor},
+            {"read_of_floor", read_floor / read},
+            {"file_bytes", segment.bytes.size()},
+            {"overhead_percent", 100.0 * (double(segment.bytes.size()) / double(size) - 1)}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"Writing and verifying .hrl segments beside bare LZ4 and XXH3", "hrl"};
+    bool quick = false;
+    std::string json_file;
+    app.add_flag("--quick", quick, "fewer rounds");
+    app.add_option("--json", json_file, "write the results to this file");
+    CLI11_PARSE(app, argc, argv);
+
+    auto results = nlohmann::ordered_json::array();
+    fmt::print("{:>8} {:>6} {:>12} {:>12} {:>6} {:>12} {:>12} {:>6} {:>10}\n", "record", "data",
+               "write MB/s", "floor", "", "read MB/s", "floor", "", "overhead");
+    for (const bool compressible : {false, true}) {
+        for (const size_t record_bytes : {4096, 65536, 262144}) {
+            const auto r = measure(record_bytes, compressible, quick);
+            results.push_back(r);
+            fmt::print(
+                "{:>8} {:>6} {:>12.0f} {:>12.0f} {:>6.2f} {:>12.0f} {:>12.0f} {:>6.2f} "
+                "{:>9.3f}%\n",
+                record_bytes, r["data"].get<std::string>(), r["write_mb_s"].get<double>(),
+                r["write_floor_mb_s"].get<double>(), r["write_of_floor"].get<double>(),
+                r["read_mb_s"].get<double>(), r["read_floor_mb_s"].get<double>(),
+                r["read_of_floor"].get<double>(), r["overhead_percent"].get<double>());
+        }
+    }
+    if (json_file.empty()) return 0;
+    const nlohmann::ordered_json json{{"benchmark", "hrl"}, {"quick", quick}, {"results", results}};
+    auto written = replace_file(json_file, as_bytes(json.dump(2) + "\n"), 0644);
+    if (written) return 0;
+    fmt::print(stderr, "hrl: {}\n", written.error().message);
+    return 1;
+}
