@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "user/base/result.h"
@@ -34,7 +35,11 @@ Result<void> check_trackable(const BlockDevice& device);
 // Requests that can be under way at once: what the table of open writes is sized by.
 Result<uint64_t> requests_max(const BlockDevice& device);
 
-// Writes (and discards) in flight by the kernel's own count.
-Result<uint64_t> writes_in_flight(const BlockDevice& device);
+// Its size and attachment as they are now, under the same name.
+Result<BlockDevice> look_again(const BlockDevice& before);
+
+// Writes (and discards) in flight by the kernel's own count; nothing when it does not count
+// (queue/iostats is 0).
+Result<std::optional<uint64_t>> writes_in_flight(const BlockDevice& device);
 
 }  // namespace herald::tracker

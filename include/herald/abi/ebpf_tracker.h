@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What the BPF programs of kernel/ebpf_tracker and the processes of user/tracker share: the
+ * contents of the pinned maps of one disk. Included by both, so it includes nothing; the
+ * includer has the fixed-width types __u32 and __u64.
+ * A change of any layout here needs a new HERALD_EBPF_LAYOUT: pins of another layout are a gap.
+ * Layout: docs/internals/ebpf_tracker.md
+ */
+#ifndef HERALD_ABI_EBPF_TRACKER_H
+#define HERALD_ABI_EBPF_TRACKER_H
+
+#define HERALD_EBPF_LAYOUT 1u
+
+/* log2 of HERALD_BLOCK_BYTES / HERALD_SECTOR_BYTES: one bit for 128 sectors. */
+#define HERALD_EBPF_BLOCK_SECTORS_SHIFT 7
+
+/*
+ * One slot of the table of open writes. `request` names the kernel's request (its distance in
+ * memory from its queue) and stays once claimed, as a disk's requests are a fixed pool; `extent` is
+ *   bits 60..63  a number that changes each time the request is issued
+ *   bits 30..59  blocks, 0 when the write is closed
+ *   bits  0..29  first block
+ * so that opening and closing are one atomic step each, also from user space.
+ */
+struct herald_open_write_abi {
+    __u64 request;
+    __u64 extent;
+};
+
+#define HERALD_EBPF_EXTENT_BITS 30
+#define HERALD_EBPF_EXTENT_MASK ((1ull << HERALD_EBPF_EXTENT_BITS) - 1)
+#define HERALD_EBPF_EXTENT_ISSUE_SHIFT 60
+
+/* Slots looked at for one request before the table counts as full. */
+#define HERALD_EBPF_PROBES_MAX 32
+
+/* Indices of the counter map (one value for each processor). */
+enum herald_ebpf_counter {
+    HERALD_EBPF_SUBMISSIONS = 0,
+    HERALD_EBPF_COMPLETIONS = 1,
+    /* A request was issued while its previous write was open: that completion was not seen. */
+    HERALD_EBPF_REISSUED_OPEN = 2,
+    /* A write found no slot: if its completion is skipped too, nothing remembers it. */
+    HERALD_EBPF_TABLE_FULL = 3,
+    /* Passthrough commands that may have written: where is not known. */
+    HERALD_EBPF_PASSTHROUGH = 4,
+    /* Another disk under the same device number. */
+    HERALD_EBPF_FOREIGN = 5,
+    /* A write beyond the end that the maps were made for: the disk grew. */
+    HERALD_EBPF_BEYOND_END = 6,
+    /* A discard of more ranges than are walked: the whole disk was marked. */
+    HERALD_EBPF_LONG_DISCARD = 7,
+    HERALD_EBPF_COUNTERS = 8,
+};
+
+#endif

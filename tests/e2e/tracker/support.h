@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tracker's tests on live devices share: a scratch loop disk, a private bpffs, and the
+// smallest replicator there can be.
+// Promise: nothing of them is left behind when they go out of scope.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/catch.hpp"
+#include "tests/temp_dir.h"
+#include "user/base/file.h"
+#include "user/tracker/ebpf_tracker.h"
+
+namespace herald::test {
+
+// The value, or a failed test with the error's message.
+template <class T>
+T must(Result<T> result) {
+    INFO((result ? std::string() : result.error().message));
+    REQUIRE(result.has_value());
+    if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+// False, after printing why, where live devices cannot be tracked.
+bool can_track();
+// From HERALD_SEED, else random; printed.
+uint64_t seed();
+// A count for the tier of HERALD_TIER.
+uint64_t by_tier(uint64_t check, uint64_t ci, uint64_t nightly);
+
+// A loop device over a sparse file of its own.
+class LoopDisk {
+  public:
+    // Over a file in `dir`; none: in memory where there is a tmpfs, which also discards.
+    explicit LoopDisk(uint64_t bytes, std::filesystem::path dir = {});
+    LoopDisk(const LoopDisk&) = delete;
+    LoopDisk& operator=(const LoopDisk&) = delete;
+    ~LoopDisk();
+
+    const std::filesystem::path& path() const { return path_; }
+    uint64_t bytes() const { return bytes_; }
+    // Under the same name again, with the same file.
+    void detach();
+    void attach_again();
+    void resize(uint64_t bytes);
+
+  private:
+    void configure(int loop_fd);
+    std::filesystem::path file_;
+    std::filesystem::path path_;
+    uint64_t bytes_;
+    bool attached_ = false;
+};
+
+// A directory with a bpffs on it.
+class BpfDir {
+  public:
+    BpfDir();
+    BpfDir(const BpfDir&) = delete;
+    BpfDir& operator=(const BpfDir&) = delete;
+    ~BpfDir();
+    std::filesystem::path path() const { return dir_.path() / "bpf"; }
+    std::filesystem::path state_dir() const { return dir_.path() / "state"; }
+    void unmount();
+
+  private:
+    TempDir dir_;
+};
+
+struct FreeAligned {
+    void operator()(std::byte* memory) const { std::free(memory); }
+};
+using AlignedBytes = std::unique_ptr<std::byte[], FreeAligned>;
+AlignedBytes aligned_bytes(size_t bytes);
+
+// O_DIRECT writes of kWriteBytes at random places below `bytes`, kWriteDepth in flight by io_uring,
+// each with content of its own, until told to stop.
+constexpr unsigned kWriteDepth = 32;
+constexpr unsigned kWriteBytes = 4096;
+void write_burst(const std::filesystem::path& device, uint64_t bytes, uint64_t number,
+                 const std::atomic<bool>& stop);
+
+// Copies dirty blocks to an image in memory, as a replicator would to a server.
+class Replica {
+  public:
+    Replica(const std::filesystem::path& device, uint64_t bytes);
+    Replica(const Replica&) = delete;
+    Replica& operator=(const Replica&) = delete;
+    ~Replica();
+
+    // One drain, one reading of everything to do, one acknowledgement.
+    void pass(tracker::Tracker& tracker);
+    // Called with the name of each step of a pass once it is done: a place to die at.
+    std::function<void(std::string_view)> after;
+    // Passes until nothing is dirty or open. Nobody writes meanwhile.
+    void finish(tracker::Tracker& tracker);
+    // Blocks in which the device, read past its page cache, differs.
+    std::vector<uint64_t> differing_blocks();
+    // Takes the device as it is: the state after a full copy.
+    void copy_all();
+    uint64_t passes() const { return passes_; }
+
+  private:
+    uint64_t bytes_;
+    Fd fd_;
+    std::span<std::byte> image_;  // shared with children, so that it outlives a killed one
+    AlignedBytes buffer_;
+    uint64_t position_ = 0;
+    uint64_t passes_ = 0;
+};
+
+}  // namespace herald::test

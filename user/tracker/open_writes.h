@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenWrites: the table in which the BPF programs keep the writes that were handed to the driver
+// and are not known to have completed.
+// Promise: a write whose submission was seen is open here until its completion was marked; forget()
+// closes only the very issue that was looked at.
+// Callers: the reader thread; the programs change slots at any time.
+// Layout: include/herald/abi/ebpf_tracker.h
+#pragma once
+
+#include <linux/types.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "herald/abi/ebpf_tracker.h"
+#include "user/tracker/dirty_map.h"
+
+namespace herald::tracker {
+
+class OpenWrites {
+  public:
+    struct Entry {
+        size_t slot = 0;
+        uint64_t word = 0;  // as it was when looked at
+        BlockRun run;
+    };
+
+    explicit OpenWrites(std::span<herald_open_write_abi> slots) : slots_(slots) {}
+
+    std::vector<Entry> open() const;
+    uint64_t count() const;
+    // Closes the entry unless its request was issued or completed since.
+    void forget(const Entry& entry);
+    // Gives the slots of closed writes to whoever comes next: for a table full of requests that no
+    // longer exist (another I/O scheduler was set).
+    void release_closed();
+
+  private:
+    std::span<herald_open_write_abi> slots_;
+};
+
+}  // namespace herald::tracker
