@@ -2,7 +2,7 @@
 // HttpClient: one keep-alive HTTPS connection (TLS 1.3, client certificate) to one server.
 // Promise: send() returns by its deadline; a broken connection is closed and made anew by the
 // next send(). Nothing is retried here: whether a repeat is safe is the caller's knowledge.
-// Callers: one thread at a time; abort() from any. Beast is behind http_client.cpp alone.
+// Callers: one thread at a time; abort() from any. Beast is behind http_head.cpp alone.
 // Failure: retry for the network; operator_needed for certificates, with which side refused.
 #pragma once
 
@@ -48,7 +48,8 @@ class HttpClient {
     // body_bytes_max bounds the answer's body.
     Result<HttpResponse> send(const HttpRequest& request, std::chrono::milliseconds deadline,
                               size_t body_bytes_max = 32u << 20);
-    // Makes a send() that is under way return a retry error soon; for shutting down.
+    // Makes a send() that is under way return a retry error soon, and every later one at once;
+    // for shutting down.
     void abort();
 
   private:

@@ -5,7 +5,7 @@
 // Promise: a request that breaks a limit is answered (413, 431, 408, 503 with Retry-After) or
 // closed, and never disturbs another connection. No handler runs before the peer is verified.
 // Callers: run() blocks; stop() from any thread or signal context lets requests under way finish.
-// Handlers run on a pool of `workers` threads and may block. Beast is behind http_server.cpp alone.
+// Handlers run on a pool of `workers` threads and may block. Beast is behind http_head.cpp alone.
 #pragma once
 
 #include <functional>
