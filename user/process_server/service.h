@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 
+#include "user/process_server/space_guard.h"
 #include "user/store/object_store.h"
 #include "user/vault/catalog.h"
 #include "user/wire/http_server.h"
@@ -19,13 +20,8 @@
 namespace herald::process_server {
 
 struct ServiceOptions {
-    // Below this much free space segments are refused (507, Retry-After).
-    uint64_t free_bytes_min = 512ull << 20;
-    // Below these shares of the whole store: say so; say so louder; ask sources to slow down.
-    unsigned warning_percent = 30;
-    unsigned alert_percent = 25;
-    unsigned slow_percent = 20;
-    unsigned retry_after_s = 5;
+    SpaceLimits space;
+    unsigned retry_after_s = 5;  // what a refused source is told while the store is full
 };
 
 class Service : public wire::HttpHandler {

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/process_server/disk_gate.h"
+
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+
+#include "user/base/crash_point.h"
+
+namespace herald::process_server {
+
+namespace {
+
+// How long a repeated request waits for the first one to end. Shorter than a client's patience.
+constexpr std::chrono::seconds kInProgressWait{20};
+
+}  // namespace
+
+DiskGate::DiskGate(const vault::DiskRow& row, store::ObjectStore& store, vault::Catalog& catalog,
+                   CommitQueue& queue)
+    : disk_(row.disk),
+      machine_(row.machine),
+      store_(store),
+      catalog_(catalog),
+      queue_(queue),
+      intake_(row.epoch, row.head, row.head_segment),
+      state_(row.state) {}
+
+uint64_t DiskGate::epoch() const {
+    const std::lock_guard hold(lock_);
+    return intake_.epoch();
+}
+
+Result<vault::GrantReply> DiskGate::grant(const wire::SessionRequest& request) {
+    const std::lock_guard hold(lock_);
+    auto reply = catalog_.grant(disk_, machine_, request);
+    if (!reply || reply->outcome != vault::CatalogOutcome::done) return reply;
+    if (reply->grant.epoch != intake_.epoch()) {
+        for (const auto& [first, pending] : pending_) (void)store_.remove(pending.row.object);
+        pending_.clear();
+        intake_.new_epoch(reply->grant.epoch);
+        changed_.notify_all();
+    }
+    return reply;
+}
+
+Result<TakeOutcome> DiskGate::take(Upload upload, ByteView body) {
+    const OfferedSegment offered = upload.offered;
+    std::unique_lock hold(lock_);
+    const auto outcome = [&](OfferVerdict verdict) {
+        return TakeOutcome{verdict, intake_.epoch(), intake_.head()};
+    };
+    const auto deadline = std::chrono::steady_clock::now() + kInProgressWait;
+    OfferVerdict verdict;
+    for (;;) {
+        std::optional<OfferedSegment> stored;
+        if (offered.first <= intake_.head()) {
+            auto row = catalog_.segment(disk_, offered.first);
+            if (!row) return pass(row);
+            if (*row) stored = to_offered(**row);
+        }
+        verdict = intake_.offer(offered, stored);
+        if (verdict != OfferVerdict::in_progress) break;
+        if (changed_.wait_until(hold, deadline) == std::cv_status::timeout) return outcome(verdict);
+    }
+    if (verdict == OfferVerdict::duplicate) {
+        // What arrived may be waiting because a commit failed before: this is the repeat.
+        auto committed = commit_ready();
+        if (!committed) return pass(committed);
+        return outcome(verdict);
+    }
+    if (verdict != OfferVerdict::commit && verdict != OfferVerdict::hold) return outcome(verdict);
+
+    hold.unlock();
+    auto put = put_object(upload.row, body);
+    hold.lock();
+    if (!put) {
+        intake_.abandon(offered);
+        changed_.notify_all();
+        return pass(put);
+    }
+    crash_point("service.stored");
+    if (!intake_.arrived(offered)) {
+        // A newer session was granted meanwhile; no row can ever name this object.
+        (void)store_.remove(upload.row.object);
+        return outcome(OfferVerdict::fenced);
+    }
+    pending_.insert_or_assign(offered.first,
+                              Pending{std::move(upload.row), std::move(upload.effects)});
+    auto committed = commit_ready();
+    changed_.notify_all();
+    if (!committed) return pass(committed);
+    crash_point("service.committed");
+    if (offered.epoch != intake_.epoch()) return outcome(OfferVerdict::fenced);
+    return outcome(verdict);
+}
+
+Result<void> DiskGate::put_object(const vault::SegmentRow& row, ByteView body) {
+    auto put = store_.put(row.object, body);
+    if (!put) return pass(put);
+    if (*put == store::PutOutcome::created) return {};
+    // Left by a crash before its commit, or by a commit that failed: no row names it, and nobody
+    // else holds its slot. Only the very same bytes will do.
+    auto info = store_.stat(row.object);
+    if (!info) return pass(info);
+    if (info->bytes == body.size()) {
+        auto bytes = store_.get(row.object, 0, info->bytes);
+        if (bytes && xxh3_128(*bytes) == row.digest) return {};
+    }
+    auto removed = store_.remove(row.object);
+    if (!removed) return removed;
+    put = store_.put(row.object, body);
+    if (!put) return pass(put);
+    if (*put != store::PutOutcome::created) {
+        return fail(ErrorKind::retry, "object {} is being written by somebody else", row.object);
+    }
+    return {};
+}
+
+// Commits what continues the head, as far as it goes. On an error the segment stays arrived: the
+// next request for this disk tries again.
+Result<void> DiskGate::commit_ready() {
+    for (;;) {
+        drop_diverged();
+        const auto next = intake_.next();
+        if (!next) return {};
+        const auto found = pending_.find(next->first);
+        HERALD_ASSERT(found != pending_.end());
+        const Pending& pending = found->second;
+        vault::StreamState state = state_;
+        auto tags = pending.effects.advance(state);
+        if (!tags) {
+            (void)store_.remove(pending.row.object);
+            intake_.abandon(*next);
+            pending_.erase(found);
+            return pass(tags, fmt::format("segment at position {}", next->first));
+        }
+        vault::Commit commit;
+        commit.disk = disk_;
+        commit.segment = pending.row;
+        commit.tags = *tags;
+        commit.state = &state;
+        commit.digests = pending.effects.digests();
+        auto outcome = queue_.commit(commit);
+        if (!outcome) return pass(outcome);
+        if (*outcome != vault::CatalogOutcome::done) {
+            // The catalog is the truth: another server has this disk now, or it was restored.
+            spdlog::warn("disk {}: the catalog says {} to position {}; reading its state again",
+                         to_string(disk_), to_string(*outcome), next->first);
+            return reload();
+        }
+        for (const vault::TagVerdict& tag : *tags) {
+            if (tag.refusal.empty()) continue;
+            spdlog::warn("disk {}: tag '{}' at position {} is no recovery point: {}",
+                         to_string(disk_), tag.tag.name, tag.position, tag.refusal);
+        }
+        state_ = std::move(state);
+        intake_.committed(*next);
+        pending_.erase(found);
+    }
+}
+
+// A held segment that turned out not to follow the head: it will be refused when it comes again.
+void DiskGate::drop_diverged() {
+    while (const auto diverged = intake_.take_diverged()) {
+        const auto found = pending_.find(diverged->first);
+        if (found == pending_.end()) continue;
+        (void)store_.remove(found->second.row.object);
+        pending_.erase(found);
+    }
+}
+
+Result<void> DiskGate::reload() {
+    auto row = catalog_.disk(disk_);
+    if (!row) return pass(row);
+    if (!*row) {
+        return fail(ErrorKind::operator_needed, "disk {} is gone from the catalog",
+                    to_string(disk_));
+    }
+    // Objects whose names the catalog may know by now stay; the next start collects the rest.
+    pending_.clear();
+    intake_ = DiskIntake((*row)->epoch, (*row)->head, (*row)->head_segment);
+    state_ = (*row)->state;
+    return fail(ErrorKind::retry, "disk {} changed in the catalog; send again", to_string(disk_));
+}
+
+}  // namespace herald::process_server

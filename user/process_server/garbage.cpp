@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/process_server/garbage.h"
+
+#include <map>
+
+#include "user/process_server/upload.h"
+
+namespace herald::process_server {
+
+namespace {
+
+tl::unexpected<Error> refuse(const std::string& object, std::string_view why) {
+    return fail(ErrorKind::operator_needed,
+                "store: object {} {}: the catalog is not this store's, or an older copy of it. "
+                "Nothing was removed; give the right catalog",
+                object, why);
+}
+
+}  // namespace
+
+Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog) {
+    auto rows = catalog.disks();
+    if (!rows) return pass(rows);
+    std::map<Uuid, uint64_t> epochs;
+    for (const vault::DiskRow& row : *rows) epochs[row.disk] = row.epoch;
+    std::map<Uuid, std::vector<std::string>> garbage;
+    auto listed = store.list("segments/", [&](const store::ObjectInfo& object) -> Result<void> {
+        const auto place = parse_object_name(object.name);
+        if (!place) return {};  // not ours: left alone
+        const auto epoch = epochs.find(place->disk);
+        if (epoch == epochs.end()) return refuse(object.name, "is of a disk not in the catalog");
+        if (place->epoch > epoch->second) {
+            return refuse(object.name, "is of a session that the catalog never granted");
+        }
+        auto row = catalog.segment(place->disk, place->first);
+        if (!row) return pass(row);
+        if (*row && (*row)->object == object.name) return {};
+        auto& names = garbage[place->disk];
+        if (names.size() >= HERALD_GARBAGE_PER_DISK_MAX) {
+            return refuse(object.name, "is one of too many that the catalog does not know");
+        }
+        names.push_back(object.name);
+        return {};
+    });
+    if (!listed) return pass(listed);
+    uint64_t removed = 0;
+    for (const auto& [disk, names] : garbage) {
+        for (const std::string& name : names) {
+            auto done = store.remove(name);
+            if (!done) return pass(done);
+            ++removed;
+        }
+    }
+    return removed;
+}
+
+}  // namespace herald::process_server

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// collect_garbage() removes the objects that no row of the catalog refers to: what a crash left
+// between put and commit. It runs before the first request is taken.
+// Promise: nothing a row refers to is removed. Objects that no crash can leave (of a disk or epoch
+// the catalog never heard of, or too many) mean that the catalog is not this store's, or older:
+// then nothing at all is removed and the error says so.
+#pragma once
+
+#include "user/store/object_store.h"
+#include "user/vault/catalog.h"
+
+namespace herald::process_server {
+
+// How many objects were removed.
+Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog);
+
+}  // namespace herald::process_server

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// SpaceGuard says from the free space of a store what its state is, and whether one more object
+// may be taken. It refuses before the disk is full: the catalog must always have room to commit.
+// Callers: any thread. Sans I/O.
+#pragma once
+
+#include "user/store/object_store.h"
+
+namespace herald::process_server {
+
+struct SpaceLimits {
+    // With less than this free, segments are refused.
+    uint64_t free_bytes_min = 512ull << 20;
+    // With more than this free, the shares below do not matter: 10 % of a large disk is plenty.
+    uint64_t free_bytes_plenty = 8ull << 30;
+    unsigned warning_percent = 30;
+    unsigned alert_percent = 25;
+    unsigned slow_percent = 20;  // sources are asked to slow down
+};
+
+enum class SpaceState { ok, warning, alert, slow, full };
+
+// `bytes`: what is about to be written.
+SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space, uint64_t bytes);
+// As ServerStatus.store_state; slow is an alert.
+const char* to_string(SpaceState state);
+
+}  // namespace herald::process_server
