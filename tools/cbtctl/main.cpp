@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// cbtctl: the command line. Man page: packaging/man/cbtctl.8.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+
+#include "herald/limits.h"
+#include "tools/cbtctl/commands.h"
+#include "user/agent/freeze.h"
+
+namespace herald::cbtctl {
+namespace {
+
+using nlohmann::json;
+
+// Stopping a disk's replication waits for what is under way.
+constexpr auto kChange = std::chrono::seconds(60);
+
+int change(const Context& context, const json& request, const std::string& done) {
+    int exit = kDone;
+    auto answer = ask(context, request, kChange, exit);
+    if (!answer) return report(answer.error()), exit;
+    if (context.json) {
+        print_json(*answer);
+    } else {
+        fmt::print("{}\n", done);
+    }
+    return kDone;
+}
+
+}  // namespace
+
+int protect(const Context& context, const std::string& path) {
+    // The replicator has another working directory.
+    std::error_code ignored;
+    const std::string full = std::filesystem::absolute(path, ignored).native();
+    return change(context, {{"op", "protect"}, {"path", full}},
+                  fmt::format("{} is protected from now on; the initial sync: cbtctl status {} "
+                              "--wait-synced",
+                              full, full));
+}
+
+int unprotect(const Context& context, const std::string& disk) {
+    return change(
+        context, {{"op", "unprotect"}, {"disk", disk}},
+        fmt::format("{} is no longer protected; its recovery points stay at the server", disk));
+}
+
+int resync(const Context& context, const std::string& disk, const std::string& how) {
+    return change(context, {{"op", "resync"}, {"disk", disk}, {"how", how}},
+                  fmt::format("{} is being synchronized again ({}): cbtctl status {} --wait-synced",
+                              disk, how, disk));
+}
+
+}  // namespace herald::cbtctl
+
+int main(int argc, char** argv) {
+    using namespace herald;
+    using namespace herald::cbtctl;
+    std::signal(SIGPIPE, SIG_IGN);
+
+    CLI::App app(
+        "Shows and controls the protection of this machine's disks.\n"
+        "DISK is a path (/dev/sda), a kernel name (sda) or a disk id.");
+    app.set_version_flag("--version", "cbtctl " HERALD_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();  // --json and --socket may stand after the command, too
+    Context context;
+    std::string socket = agent::kControlSocketDefault;
+    app.add_flag("--json", context.json, "Print JSON instead of text");
+    app.add_option("--socket", socket, "The replicator's control socket")
+        ->capture_default_str()
+        ->take_last();
+    app.footer(
+        "Examples:\n"
+        "  cbtctl protect /dev/sdb\n"
+        "  cbtctl status /dev/sdb --wait-synced\n"
+        "  cbtctl tag /dev/sdb --name \"before upgrade\"\n"
+        "  cbtctl tag sdb --while-frozen 'sha256sum /srv/disk.img'\n"
+        "  cbtctl map sdb --json\n"
+        "  cbtctl doctor\n\n"
+        "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no replicator answers,\n"
+        "4 --timeout passed, 5 the --while-frozen command failed.");
+
+    std::string disk;
+    const auto with_disk = [&](const char* name, const char* what, const char* examples) {
+        CLI::App* command = app.add_subcommand(name, what);
+        command->add_option("DISK", disk, "Path, kernel name or id of a disk")->required();
+        command->footer(examples);
+        return command;
+    };
+
+    CLI::App* list_command = app.add_subcommand("list", "List the protected disks");
+    list_command->footer("Example:\n  cbtctl list --json");
+
+    std::string path;
+    CLI::App* protect_command = app.add_subcommand("protect", "Start protecting a whole disk");
+    protect_command->add_option("DISK", path, "Path of a whole disk")->required();
+    protect_command->footer("Example:\n  cbtctl protect /dev/sdb");
+
+    CLI::App* unprotect_command =
+        with_disk("unprotect", "Stop protecting a disk; its points stay at the server",
+                  "Example:\n  cbtctl unprotect sdb");
+
+    bool waiting = false;
+    double timeout_s = 0;
+    CLI::App* status_command = with_disk(
+        "status", "Show one disk in full",
+        "Examples:\n  cbtctl status sdb\n  cbtctl status sdb --wait-synced --timeout 600");
+    status_command->add_flag("--wait-synced", waiting, "Wait, with a progress bar, for the sync");
+    status_command->add_option("--timeout", timeout_s, "Give up waiting after this many seconds")
+        ->check(CLI::Range(0.0, 1e7));
+
+    uint64_t runs_max = 4096;
+    CLI::App* map_command =
+        with_disk("map", "Show the dirty regions as a bar, or as extents with --json",
+                  "Examples:\n  cbtctl map sdb\n  cbtctl map sdb --json --runs-max 100000");
+    map_command->add_option("--runs-max", runs_max, "Most runs to ask for")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 100000));
+
+    TagOptions tag_options;
+    double tag_timeout_s = 600;
+    CLI::App* tag_command = with_disk(
+        "tag", "Make a recovery point, under a short freeze of the disk's filesystems",
+        "Examples:\n  cbtctl tag sdb --name nightly\n"
+        "  cbtctl tag sdb --while-frozen 'sha256sum /srv/disk.img > /mnt/other/sum'\n\n"
+        "The command runs by /bin/sh after the last change was read and before the thaw. If it\n"
+        "fails, or is not done by the freeze deadline, no point is made (exit status 5).");
+    tag_command->add_option("--name", tag_options.name, "A name for people")
+        ->check([](const std::string& name) {
+            return name.size() <= HERALD_NAME_BYTES_MAX
+                       ? std::string()
+                       : fmt::format("a name has at most {} bytes", HERALD_NAME_BYTES_MAX);
+        });
+    tag_command->add_option("--while-frozen", tag_options.while_frozen,
+                            "Shell command to run while the filesystems are frozen");
+    tag_command
+        ->add_option("--timeout", tag_timeout_s, "Give up after this many seconds without progress")
+        ->capture_default_str()
+        ->check(CLI::Range(0.001, 1e7));
+
+    CLI::App* resync_command =
+        with_disk("resync", "Send again: everything, what differs, or what is marked dirty",
+                  "Example:\n  cbtctl resync sdb --digest");
+    bool full = false, digest = false, dirty = false;
+    CLI::Option_group* how = resync_command->add_option_group("how", "One of these is needed");
+    how->add_flag("--full", full, "Read and send the whole disk");
+    how->add_flag("--digest", digest, "Read the whole disk, send only what differs");
+    how->add_flag("--dirty", dirty, "Read and send the blocks marked dirty");
+    how->require_option(1);
+
+    CLI::App* doctor_command =
+        app.add_subcommand("doctor", "Check what protection needs on this machine");
+    std::string guardian_socket = agent::kGuardianSocketDefault;
+    doctor_command->add_option("--guardian-socket", guardian_socket, "The guardian's socket")
+        ->capture_default_str();
+    doctor_command->footer("Works without a running replicator, too.\n\nExample:\n  cbtctl doctor");
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? kDone : kUsage;
+    }
+    context.socket = socket;
+    const auto ms = [](double seconds) {
+        return std::chrono::milliseconds(int64_t(seconds * 1000));
+    };
+    tag_options.disk = disk;
+    tag_options.timeout = std::max(ms(tag_timeout_s), std::chrono::milliseconds(1));
+
+    if (*list_command) return list(context);
+    if (*protect_command) return protect(context, path);
+    if (*unprotect_command) return unprotect(context, disk);
+    if (*status_command && waiting) return wait_synced(context, disk, ms(timeout_s));
+    if (*status_command) return status(context, disk);
+    if (*map_command) return map(context, disk, runs_max);
+    if (*tag_command) return tag(context, tag_options);
+    if (*resync_command) {
+        return resync(context, disk, full ? "full" : digest ? "digest" : "dirty");
+    }
+    if (*doctor_command) return doctor(context, guardian_socket);
+    return kUsage;
+}
