@@ -74,6 +74,8 @@ class DiskStream {
     Result<void> read_done(uint64_t chunk, ByteView data, uint64_t now_ns);
     // The smaller reads to try instead; none when the block is now known to be unreadable.
     std::vector<Chunk> read_failed(uint64_t chunk);
+    // The chunk was not read after all: to do again.
+    void cancel(uint64_t chunk) { tracker_.map().give_back(scanner_.failed(chunk)); }
     // After the last read: marks again what is still being written. True when the scan left
     // nothing behind: no block to do, none written since, none unreadable.
     Result<bool> settle();

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/replicator/disk_reader.h"
+
+#include <cerrno>
+
+namespace herald::replicator {
+
+namespace {
+// Every logical block size there is, and the page.
+constexpr size_t kAlignment = 4096;
+}  // namespace
+
+Result<std::unique_ptr<DiskReader>> DiskReader::open(const std::filesystem::path& disk,
+                                                     IoEngineKind kind, size_t depth,
+                                                     size_t buffer_bytes) {
+    std::unique_ptr<DiskReader> reader(new DiskReader);
+    reader->name_ = disk.native();
+    auto fd = open_file(disk, O_RDONLY | O_DIRECT);
+    if (!fd) return pass(fd);
+    reader->fd_ = std::move(*fd);
+    reader->buffer_bytes_ = buffer_bytes;
+    for (size_t i = 0; i < depth; ++i) {
+        Buffer buffer;
+        buffer.memory.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, buffer_bytes)));
+        if (!buffer.memory) return fail_errno(ENOMEM, "read buffers");
+        reader->buffers_.push_back(std::move(buffer));
+        reader->free_.push_back(i);
+    }
+    auto engine = make_io_engine(kind, reader->fd_.get(), depth);
+    if (!engine) return pass(engine);
+    reader->engine_ = std::move(*engine);
+    return reader;
+}
+
+DiskReader::~DiskReader() {
+    if (engine_) (void)drop();
+}
+
+Result<void> DiskReader::submit(const Chunk& chunk) {
+    HERALD_ASSERT(room() && chunk.length <= buffer_bytes_);
+    const size_t slot = free_.back();
+    IoRequest request;
+    request.op = IoOp::read;
+    request.offset = chunk.offset;
+    request.buffer = {buffers_[slot].memory.get(), size_t(chunk.length)};
+    request.cookie = slot;
+    auto taken = engine_->submit({&request, 1});
+    if (!taken) return pass(taken, name_);
+    // The engine's depth is the number of buffers.
+    HERALD_ASSERT(*taken == 1);
+    free_.pop_back();
+    buffers_[slot].chunk = chunk;
+    bytes_in_flight_ += chunk.length;
+    return {};
+}
+
+Result<void> DiskReader::wait(const std::function<Result<void>(const Done&)>& take) {
+    if (in_flight() == 0) return {};
+    IoCompletion completions[HERALD_READS_PER_DISK_MAX];
+    auto count = engine_->wait(completions, 1);
+    if (!count) return pass(count, name_);
+    Result<void> result;
+    for (size_t i = 0; i < *count; ++i) {
+        const size_t slot = size_t(completions[i].cookie);
+        Buffer& buffer = buffers_[slot];
+        Done done;
+        done.chunk = buffer.chunk;
+        done.data = {buffer.memory.get(), size_t(buffer.chunk.length)};
+        if (completions[i].result < 0) {
+            done.error = -completions[i].result;
+        } else if (uint64_t(completions[i].result) != buffer.chunk.length) {
+            done.error = EIO;
+        } else {
+            read_bytes_ += buffer.chunk.length;
+        }
+        bytes_in_flight_ -= buffer.chunk.length;
+        // The buffer is free only after its data was used; the first error is kept, the rest of
+        // the completions are still consumed.
+        if (result) result = take(done);
+        free_.push_back(slot);
+    }
+    return result;
+}
+
+Result<void> DiskReader::drop() {
+    while (in_flight() > 0) {
+        auto done = wait([](const Done&) -> Result<void> { return {}; });
+        if (!done) return done;
+    }
+    return {};
+}
+
+}  // namespace herald::replicator

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskWorker protects one disk on a thread of its own: attaches the tracker, starts sessions, runs
+// passes and takes points. Trouble of one disk stays with that disk.
+// Promise: a point is answered when the server has stored it, or with the reason why there is none;
+// filesystems are never left frozen; stop() leaves the tracker tracking.
+// Callers: any thread. Owns: tracker, reader, stream, uploader; borrows the Host.
+// Failure: named in status(); retried with back-off for ever.
+#pragma once
+
+#include <deque>
+#include <future>
+
+#include "user/agent/freeze.h"
+#include "user/agent/log_gate.h"
+#include "user/replicator/backlog.h"
+#include "user/replicator/catch_up.h"
+#include "user/replicator/config.h"
+#include "user/replicator/digest_compare.h"
+#include "user/replicator/disk_stream.h"
+#include "user/replicator/state_dir.h"
+
+namespace herald::replicator {
+
+// What all disks of one daemon share.
+struct Host {
+    Config config;
+    std::shared_ptr<const wire::TlsContext> tls;
+    agent::Freezer freezer;
+    std::shared_ptr<agent::LogGate> log_gate;
+    std::unique_ptr<StateDir> state;
+    size_t disks_expected = 1;  // each disk's share of HERALD_REPLICATOR_BYTES_MAX
+};
+
+struct PointRequest {
+    std::string name;
+    hrl::TagKind kind = hrl::TagKind::manual;
+    // Progress; called on the disk's thread, also while frozen: must not touch a filesystem.
+    std::function<void(const char* phase)> phase;
+    // When set: called while frozen; an error refuses the point.
+    std::function<Result<void>(std::chrono::milliseconds remaining)> hold;
+};
+
+enum class ResyncHow { full, digest, dirty };
+
+struct MapView {
+    uint64_t blocks = 0;
+    uint64_t live_blocks = 0;
+    uint64_t todo_blocks = 0;
+    uint64_t in_flight_blocks = 0;
+    std::vector<tracker::BlockRun> runs;
+};
+
+class DiskWorker {
+  public:
+    DiskWorker(Host& host, agent::DiskIdentity disk);
+    ~DiskWorker();
+
+    void stop();
+    void join();
+    // Also removes the tracker, once the thread has ended. Call instead of, or after, stop().
+    Result<void> detach();
+
+    const agent::DiskIdentity& disk() const { return disk_; }
+    const Uuid& id() const { return id_; }
+    DiskStatus status() const;
+    Result<MapView> map(size_t runs_max);
+    std::future<Result<PointReport>> point(PointRequest request);
+    Result<void> resync(ResyncHow how);
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    struct PendingPoint {
+        PointRequest request;
+        std::promise<Result<PointReport>> answer;
+    };
+    struct StoringPoint {
+        PointReport report;
+        std::shared_ptr<PendingPoint> pending;
+    };
+    enum class Copied { all, interrupted, late };
+
+    // disk_worker.cpp: the thread and its sessions.
+    void run();
+    Result<void> protect();
+    Result<void> run_session();
+    Result<bool> wait_for_grant();
+    Result<void> compare();
+    Result<void> one_pass();
+    Result<void> after_session(const Failure& cause);
+    // True when the session or the thread is to end.
+    bool session_over() const;
+    // Acknowledgements, tasks of other threads, figures.
+    Result<void> attend();
+    void publish();
+    void hand_over_segments();
+    Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
+    bool under_pressure() const;
+    void wait_until(Clock::time_point until);
+    void wake();
+    bool stopping() const;
+    void refuse_points(const Error& error);
+    void settle_storing_points(uint64_t stored, const Error* lost);
+
+    // point.cpp: the ladder of one point.
+    void serve_points();
+    Result<PointReport> take_point(const PointRequest& request);
+    Result<void> prepare_point(const PointRequest& request, const agent::DiskUse& use);
+    Result<void> read_frozen(std::span<const tracker::Extent> extents, Clock::time_point deadline,
+                             const agent::DiskUse& use);
+
+    Host& host_;
+    agent::DiskIdentity disk_;
+    Uuid id_;
+    uint64_t unsent_bytes_max_ = 0;
+    uint64_t read_bytes_ = 0;
+    size_t reads_ = 0;
+
+    // The thread's own.
+    std::unique_ptr<tracker::Tracker> tracker_;
+    std::unique_ptr<DiskReader> reader_;
+    std::unique_ptr<DiskStream> stream_;
+    std::unique_ptr<Uploader> uploader_;
+    Backlog backlog_;
+    bool streaming_ = false;  // adopted: acknowledgements are this session's
+    unsigned superseded_ = 0;
+    Clock::time_point next_point_at_{};
+    bool point_due_known_ = false;
+    Clock::time_point unreadable_retry_at_{};
+    Clock::time_point publish_at_{};
+    bool in_point_ = false;
+    std::deque<StoringPoint> storing_;
+    std::optional<PointReport> point_to_save_;
+    std::deque<Chunk> to_submit_;
+    double rate_tokens_ = 0;
+    Clock::time_point rate_at_{};
+    WorkerFacts facts_;
+    uint64_t read_bytes_before_ = 0;  // of readers closed earlier
+
+    mutable std::mutex lock_;  // guards all below
+    std::condition_variable wake_;
+    bool woken_ = false;
+    bool stop_ = false;
+    bool ended_ = false;
+    std::optional<ResyncHow> resync_;
+    std::deque<std::function<void()>> tasks_;
+    std::deque<std::shared_ptr<PendingPoint>> points_;
+    WorkerFacts published_;
+
+    std::mutex join_lock_;
+    std::thread thread_;
+};
+
+}  // namespace herald::replicator

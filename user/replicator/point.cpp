@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ladder of one point: catch up while everything runs, freeze, read what is left, make sure
+// that nothing was written meanwhile, thaw, and only then tag.
+// The tag is appended after the thaw because only the thaw tells whether the freeze held; nothing
+// else is appended between, so the tag's position is the frozen image all the same.
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "user/base/crash_point.h"
+#include "user/replicator/disk_worker.h"
+#include "user/replicator/worker_time.h"
+
+namespace herald::replicator {
+
+namespace {
+
+constexpr std::chrono::milliseconds kFreezeDeadline{HERALD_FREEZE_DEADLINE_MS};
+// Kept for the thaw itself.
+constexpr std::chrono::milliseconds kThawMargin{500};
+constexpr std::chrono::milliseconds kQuietPause{1};
+constexpr std::chrono::seconds kSegmentsGoneMax{20};
+constexpr std::chrono::seconds kPointRetryMax{30};
+
+double ms(std::chrono::nanoseconds time) { return double(time.count()) / 1e6; }
+
+std::string names_of(const std::vector<agent::Unfreezable>& unfreezable) {
+    std::string names;
+    for (const agent::Unfreezable& item : unfreezable) {
+        names += (names.empty() ? "" : ", ") + item.what + " (" + item.cause + ")";
+    }
+    return names;
+}
+
+}  // namespace
+
+void DiskWorker::serve_points() {
+    const auto every = std::chrono::seconds(host_.config.points_every_s);
+    const auto now = Clock::now();
+    if (every.count() > 0 && facts_.synced && now >= next_point_at_ && !session_over()) {
+        PointRequest request;
+        request.kind = hrl::TagKind::scheduled;
+        request.name = "scheduled";
+        in_point_ = true;
+        auto report = take_point(request);
+        in_point_ = false;
+        if (report) {
+            facts_.point_refusal.clear();
+            storing_.push_back({*report, nullptr});
+            next_point_at_ = now + every;
+        } else {
+            facts_.point_refusal = report.error().message;
+            next_point_at_ = now + std::min<std::chrono::seconds>(every, kPointRetryMax);
+            spdlog::warn("{}: scheduled point refused: {}", disk_.node().native(),
+                         report.error().message);
+        }
+    }
+    for (;;) {
+        std::shared_ptr<PendingPoint> pending;
+        {
+            const std::lock_guard lock(lock_);
+            if (points_.empty()) break;
+            pending = points_.front();
+            points_.pop_front();
+        }
+        in_point_ = true;
+        auto report = take_point(pending->request);
+        in_point_ = false;
+        if (report) {
+            facts_.point_refusal.clear();
+            if (pending->request.phase) pending->request.phase("storing");
+            storing_.push_back({*report, pending});
+        } else {
+            spdlog::warn("{}: point '{}' refused: {}", disk_.node().native(), pending->request.name,
+                         report.error().message);
+            pending->answer.set_value(tl::unexpected<Error>(report.error()));
+        }
+    }
+}
+
+// Passes until little is left, and room in memory for the frozen one.
+Result<void> DiskWorker::prepare_point(const PointRequest& request, const agent::DiskUse& use) {
+    if (request.phase) request.phase("catch_up");
+    CatchUp catch_up;
+    for (;;) {
+        auto synced = agent::sync_filesystems(use.filesystems);
+        if (!synced) return synced;
+        // Writers of the bare device leave their bytes in its page cache.
+        if (::fsync(reader_->fd()) != 0) return fail_errno(errno, "fsync of the disk");
+        auto passed = one_pass();
+        if (!passed) return passed;
+        if (session_over()) return fail(ErrorKind::retry, "the session ended");
+        if (facts_.unreadable_blocks > 0) {
+            return fail(ErrorKind::operator_needed,
+                        "{} blocks cannot be read, the first at byte {}", facts_.unreadable_blocks,
+                        facts_.first_unreadable * HERALD_BLOCK_BYTES);
+        }
+        auto drained = stream_->drain();
+        if (!drained) return pass(drained);
+        const auto advice = catch_up.after_pass(*drained * HERALD_BLOCK_BYTES);
+        if (advice == CatchUp::Advice::freeze) break;
+        if (advice == CatchUp::Advice::refuse) {
+            return fail(ErrorKind::retry, "{}", catch_up.reason());
+        }
+    }
+    const auto until = Clock::now() + kSegmentsGoneMax;
+    while (uploader_->view().unstored_bytes > unsent_bytes_max_ / 2) {
+        auto attended = attend();
+        if (!attended) return attended;
+        if (session_over()) return fail(ErrorKind::retry, "the session ended");
+        if (Clock::now() >= until) {
+            const auto trouble = uploader_->view().trouble;
+            return fail(ErrorKind::retry, "unsent segments fill the memory for them: {}",
+                        trouble ? trouble->message : "the server is slower than the disk");
+        }
+        wait_until(Clock::now() + kQuietPause * 20);
+    }
+    return {};
+}
+
+// While frozen: everything that is dirty is read, until nothing was written since.
+Result<void> DiskWorker::read_frozen(std::span<const tracker::Extent> extents,
+                                     Clock::time_point deadline, const agent::DiskUse& use) {
+    const auto refuse = [&](const char* what) {
+        return fail(ErrorKind::retry, "{} until the freeze deadline of {} ms{}{}", what,
+                    kFreezeDeadline.count(), use.unfreezable.empty() ? "" : "; it cannot freeze ",
+                    names_of(use.unfreezable));
+    };
+    for (;;) {
+        auto quiet = tracker_->quiet(extents);
+        if (!quiet) return pass(quiet);
+        if (*quiet) break;
+        if (Clock::now() >= deadline)
+            return refuse("writes to frozen filesystems stayed in flight");
+        wait_until(Clock::now() + kQuietPause);
+    }
+    if (!stream_->scanning()) {
+        auto begun = stream_->begin_scan(true, wall_ns());
+        if (!begun) return pass(begun);
+    }
+    for (;;) {
+        auto drained = stream_->drain();
+        if (!drained) return pass(drained);
+        auto copied = copy_all(deadline);
+        if (!copied) return pass(copied);
+        if (*copied == Copied::interrupted) return fail(ErrorKind::retry, "the session ended");
+        if (*copied == Copied::late) return refuse("the last changes could not all be read");
+        auto settled = stream_->settle();
+        if (!settled) return pass(settled);
+        if (*settled) return {};
+        if (!stream_->unreadable().empty()) {
+            return fail(ErrorKind::operator_needed, "the block at byte {} cannot be read",
+                        *stream_->unreadable().begin() * HERALD_BLOCK_BYTES);
+        }
+        if (Clock::now() >= deadline) {
+            return refuse("something outside the frozen filesystems went on writing to the disk");
+        }
+    }
+}
+
+Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
+    const auto phase = [&](const char* name) {
+        if (request.phase) request.phase(name);
+    };
+    if (!tracker_->continuity().synced) {
+        return fail(ErrorKind::retry, "the initial sync has not ended yet");
+    }
+    auto now = agent::identify(disk_.node());
+    if (!now) return pass(now);
+    auto use = agent::find_use(*now);
+    if (!use) return pass(use);
+    auto prepared = prepare_point(request, *use);
+    if (!prepared) return pass(prepared);
+    // Mounts may have come and gone during a long catch-up.
+    use = agent::find_use(*now);
+    if (!use) return pass(use);
+    std::vector<tracker::Extent> extents;
+    for (const auto& filesystem : use->filesystems) {
+        for (const auto& range : filesystem.extents) extents.push_back({range.offset, range.bytes});
+    }
+
+    PointReport report;
+    report.id = Uuid::random();
+    report.name = request.name;
+    Result<void> frozen_part;
+    agent::Thawed thawed;
+    {
+        phase("freezing");
+        // Until the thaw: no state file is written, and the log waits in memory.
+        const std::lock_guard freeze_lock(host_.state->freeze_lock());
+        const agent::LogGate::Closed gate(*host_.log_gate);
+        std::optional<agent::Frozen> frozen;
+        const auto began = Clock::now();
+        if (!use->filesystems.empty()) {
+            auto taken = host_.freezer.freeze(use->filesystems, kFreezeDeadline);
+            if (!taken) return pass(taken, "freeze");
+            frozen.emplace(std::move(*taken));
+        }
+        const auto deadline = began + kFreezeDeadline - kThawMargin;
+        report.time_ns = wall_ns();
+        crash_point("replicator.frozen");
+        phase("frozen");
+        frozen_part = read_frozen(extents, deadline, *use);
+        if (frozen_part && request.hold) {
+            const auto held = Clock::now();
+            const auto left =
+                std::chrono::duration_cast<std::chrono::milliseconds>(deadline - held);
+            frozen_part = request.hold(std::max(left, std::chrono::milliseconds(0)));
+            report.hold_ms = ms(Clock::now() - held);
+            // What the client looked at has to be what was read.
+            if (frozen_part) {
+                auto settled = stream_->settle();
+                if (!settled) {
+                    frozen_part = pass(settled);
+                } else if (!*settled) {
+                    frozen_part = fail(ErrorKind::retry, "the disk was written during the hold");
+                }
+            }
+        }
+        if (frozen_part) frozen_part = stream_->finish_scan(true, wall_ns());
+        if (frozen) thawed = frozen->thaw();
+        crash_point("replicator.thawed");
+    }
+    report.frozen_ms = ms(thawed.frozen);
+    facts_.frozen_ms_total += report.frozen_ms;
+    phase("thawed");
+    if (!frozen_part) return pass(frozen_part);
+    if (thawed.expired) {
+        return fail(ErrorKind::retry, "the freeze did not hold: {}", thawed.cause);
+    }
+    if (thawed.guardian_lost) {
+        spdlog::warn("{}: the guardian died during the freeze", disk_.node().native());
+    }
+    hrl::Tag tag;
+    tag.id = report.id;
+    tag.time_ns = report.time_ns;
+    tag.kind = request.kind;
+    tag.consistency = hrl::Consistency::filesystem;
+    tag.name = request.name;
+    auto position = stream_->tag(tag, wall_ns());
+    if (!position) return pass(position);
+    report.position = *position;
+    hand_over_segments();
+    return report;
+}
+
+}  // namespace herald::replicator

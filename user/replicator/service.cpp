@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/replicator/service.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "user/tracker/ebpf_tracker.h"
+
+namespace herald::replicator {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMapRunsDefault = 4096;
+constexpr size_t kMapRunsMax = 100'000;
+constexpr std::chrono::milliseconds kClientLook{200};
+
+std::string text_of(const json& request, const char* key) {
+    const auto found = request.find(key);
+    return found != request.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+}  // namespace
+
+Service::Service(Host& host) : host_(host) {}
+
+Service::~Service() { stop(); }
+
+std::vector<Service::WorkerPtr> Service::workers() const {
+    const std::lock_guard lock(lock_);
+    std::vector<WorkerPtr> all;
+    for (const auto& [id, worker] : workers_) all.push_back(worker);
+    std::sort(all.begin(), all.end(), [](const WorkerPtr& a, const WorkerPtr& b) {
+        return a->disk().kernel_name < b->disk().kernel_name;
+    });
+    return all;
+}
+
+void Service::start() {
+    const auto chosen = host_.state->chosen();
+    host_.disks_expected = std::max<size_t>(1, host_.config.disks.size() + chosen.size());
+    {
+        const std::lock_guard lock(lock_);
+        for (const auto& path : host_.config.disks) missing_[path.native()] = "not looked for yet";
+        for (const ChosenDisk& disk : chosen) {
+            if (disk.protect) missing_[disk.path] = "not looked for yet";
+        }
+    }
+    watch();
+}
+
+void Service::watch() {
+    std::map<std::string, std::string> missing;
+    {
+        const std::lock_guard lock(lock_);
+        if (stopped_) return;
+        missing = missing_;
+    }
+    const auto chosen = host_.state->chosen();
+    for (const auto& [path, why] : missing) {
+        auto identity = agent::identify(path);
+        std::string problem;
+        bool done = false;
+        if (!identity) {
+            problem = identity.error().message;
+        } else {
+            const auto choice = std::find_if(
+                chosen.begin(), chosen.end(),
+                [&](const ChosenDisk& disk) { return disk.identity == identity->identity; });
+            const auto remembered = std::find_if(
+                chosen.begin(), chosen.end(),
+                [&](const ChosenDisk& disk) { return disk.protect && disk.path == path; });
+            const bool configured = std::find(host_.config.disks.begin(), host_.config.disks.end(),
+                                              path) != host_.config.disks.end();
+            if (choice != chosen.end() && !choice->protect) {
+                done = true;  // unprotected by an operator
+            } else if (!configured && remembered != chosen.end() &&
+                       remembered->identity != identity->identity) {
+                problem = fmt::format("{} is now another disk ({}), not {}", path,
+                                      identity->identity, remembered->identity);
+            } else {
+                auto added = add(path);
+                done = added.has_value();
+                if (!added) problem = added.error().message;
+            }
+        }
+        const std::lock_guard lock(lock_);
+        if (done) {
+            missing_.erase(path);
+        } else if (problem != why) {
+            spdlog::error("{}: not protected: {}", path, problem);
+            missing_[path] = problem;
+        }
+    }
+}
+
+Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
+    auto identity = agent::identify(path);
+    if (!identity) return pass(identity);
+    const Uuid id = identity->disk_id(host_.config.machine);
+    auto on_disk = agent::is_on_disk(host_.config.state_dir, *identity);
+    if (on_disk && *on_disk) {
+        spdlog::warn(
+            "{}: the state directory {} lies on this disk; it is never written during a "
+            "freeze, but a disk of its own is better",
+            identity->node().native(), host_.config.state_dir.native());
+    }
+    const std::lock_guard lock(lock_);
+    if (stopped_) return fail(ErrorKind::retry, "the replicator is stopping");
+    const auto found = workers_.find(id);
+    if (found != workers_.end()) return found->second;
+    if (workers_.size() >= HERALD_DISKS_MAX) {
+        return fail(ErrorKind::operator_needed,
+                    "{} disks are protected already, the most there can be", HERALD_DISKS_MAX);
+    }
+    auto worker = std::make_shared<DiskWorker>(host_, std::move(*identity));
+    workers_[id] = worker;
+    return worker;
+}
+
+void Service::stop() {
+    std::vector<WorkerPtr> all = workers();
+    {
+        const std::lock_guard lock(lock_);
+        stopped_ = true;
+        workers_.clear();
+    }
+    for (const WorkerPtr& worker : all) worker->stop();
+    for (WorkerPtr& worker : all) worker->join();
+}
+
+std::string Service::summary() const {
+    std::string text;
+    for (const WorkerPtr& worker : workers()) {
+        const DiskStatus status = worker->status();
+        text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", worker->disk().kernel_name,
+                            condition_of(status).state);
+    }
+    return text.empty() ? "no disk is protected: cbtctl protect DISK" : text;
+}
+
+void Service::handle(const json& request, agent::ControlConnection& connection) {
+    auto result = answer(request, connection);
+    // A client that is gone needs no answer.
+    if (result) {
+        (void)connection.send(*result);
+    } else {
+        (void)connection.send_error(result.error());
+    }
+}
+
+Result<json> Service::answer(const json& request, agent::ControlConnection& connection) {
+    const std::string op = text_of(request, "op");
+    if (op == "list") return list();
+    if (op == "status") {
+        auto worker = find(request);
+        if (!worker) return pass(worker);
+        return to_json((*worker)->status(), true);
+    }
+    if (op == "map") return map(request);
+    if (op == "tag") return tag(request, connection);
+    if (op == "resync") return resync(request);
+    if (op == "protect") return protect(request);
+    if (op == "unprotect") return unprotect(request);
+    if (op == "doctor") return doctor();
+    return fail(ErrorKind::operator_needed, "'{}' is not a request this replicator knows",
+                op.substr(0, 64));
+}
+
+Result<Service::WorkerPtr> Service::find(const json& request) const {
+    const std::string name = text_of(request, "disk");
+    if (name.empty()) return fail(ErrorKind::operator_needed, "the request names no disk");
+    for (const WorkerPtr& worker : workers()) {
+        const agent::DiskIdentity& disk = worker->disk();
+        if (name == disk.path || name == disk.kernel_name || name == disk.node() ||
+            name == to_string(worker->id())) {
+            return worker;
+        }
+    }
+    // A link such as /dev/disk/by-id/...
+    if (name.front() == '/') {
+        if (auto identity = agent::identify(name)) {
+            const Uuid id = identity->disk_id(host_.config.machine);
+            for (const WorkerPtr& worker : workers()) {
+                if (worker->id() == id) return worker;
+            }
+        }
+    }
+    return fail(ErrorKind::operator_needed, "{} is not protected: cbtctl protect {}", name, name);
+}
+
+json Service::list() const {
+    json disks = json::array();
+    for (const WorkerPtr& worker : workers()) disks.push_back(to_json(worker->status(), false));
+    return {{"disks", disks}};
+}
+
+Result<json> Service::map(const json& request) const {
+    auto worker = find(request);
+    if (!worker) return pass(worker);
+    size_t runs_max = kMapRunsDefault;
+    if (const auto given = request.find("runs_max"); given != request.end()) {
+        if (!given->is_number_unsigned()) {
+            return fail(ErrorKind::operator_needed, "runs_max: a whole number is expected");
+        }
+        runs_max = std::min(given->get<size_t>(), kMapRunsMax);
+    }
+    // One more than asked for tells whether there are more.
+    auto view = (*worker)->map(runs_max + 1);
+    if (!view) return pass(view);
+    const bool truncated = view->runs.size() > runs_max;
+    if (truncated) view->runs.resize(runs_max);
+    json runs = json::array();
+    for (const tracker::BlockRun& run : view->runs) runs.push_back({run.first, run.count});
+    return json{{"block_bytes", HERALD_BLOCK_BYTES},
+                {"blocks", view->blocks},
+                {"runs", runs},
+                {"live_blocks", view->live_blocks},
+                {"todo_blocks", view->todo_blocks},
+                {"in_flight_blocks", view->in_flight_blocks},
+                {"truncated", truncated}};
+}
+
+Result<json> Service::tag(const json& request, agent::ControlConnection& connection) const {
+    auto worker = find(request);
+    if (!worker) return pass(worker);
+    PointRequest point;
+    point.name = text_of(request, "name");
+    if (point.name.empty()) point.name = "manual";
+    if (point.name.size() > HERALD_NAME_BYTES_MAX) {
+        return fail(ErrorKind::operator_needed, "name: at most {} bytes", HERALD_NAME_BYTES_MAX);
+    }
+    // From "storing" on the disk's thread no longer uses the connection.
+    auto storing = std::make_shared<std::atomic<bool>>(false);
+    point.phase = [&connection, storing](const char* phase) {
+        (void)connection.send({{"phase", phase}});
+        if (std::string_view(phase) == "storing") storing->store(true);
+    };
+    if (request.value("hold", json(false)) == json(true)) {
+        point.hold = [&connection](std::chrono::milliseconds remaining) -> Result<void> {
+            const auto until = std::chrono::steady_clock::now() + remaining;
+            auto sent = connection.send({{"frozen", true}, {"deadline_ms", remaining.count()}});
+            if (!sent) return sent;
+            json message;
+            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                until - std::chrono::steady_clock::now());
+            auto received = connection.receive(message, std::max(left, kClientLook * 0));
+            if (!received) return pass(received);
+            if (*received == agent::Received::timeout) {
+                return fail(ErrorKind::retry, "the hold lasted past the freeze deadline");
+            }
+            if (*received == agent::Received::closed) {
+                return fail(ErrorKind::retry, "the client went away during the hold");
+            }
+            const std::string op = text_of(message, "op");
+            if (op == "thaw") return {};
+            return fail(ErrorKind::retry, "the client gave up during the hold: {}",
+                        text_of(message, "cause"));
+        };
+    }
+    auto future = (*worker)->point(std::move(point));
+    while (future.wait_for(kClientLook) != std::future_status::ready) {
+        if (!storing->load()) continue;
+        json ignored;
+        auto received = connection.receive(ignored, std::chrono::milliseconds(0));
+        if (!received || *received == agent::Received::closed) {
+            return fail(ErrorKind::retry, "the client went away");
+        }
+    }
+    auto report = future.get();
+    if (!report) return pass(report);
+    json answer{{"point", to_json(*report)}};
+    answer["point"]["stored"] = true;
+    return answer;
+}
+
+Result<json> Service::resync(const json& request) const {
+    auto worker = find(request);
+    if (!worker) return pass(worker);
+    const std::string how = text_of(request, "how");
+    ResyncHow wanted;
+    if (how == "full") {
+        wanted = ResyncHow::full;
+    } else if (how == "digest") {
+        wanted = ResyncHow::digest;
+    } else if (how == "dirty") {
+        wanted = ResyncHow::dirty;
+    } else {
+        return fail(ErrorKind::operator_needed, "how: full, digest or dirty is expected");
+    }
+    auto ordered = (*worker)->resync(wanted);
+    if (!ordered) return pass(ordered);
+    return json{{"ok", true}};
+}
+
+Result<json> Service::protect(const json& request) {
+    const std::string path = text_of(request, "path");
+    if (path.empty()) return fail(ErrorKind::operator_needed, "the request names no path");
+    auto worker = add(path);
+    if (!worker) return pass(worker);
+    const agent::DiskIdentity& disk = (*worker)->disk();
+    auto chosen = host_.state->choose({disk.identity, disk.node().native(), true});
+    if (!chosen) return pass(chosen);
+    return json{{"disk", to_json((*worker)->status(), false)}};
+}
+
+Result<json> Service::unprotect(const json& request) {
+    auto worker = find(request);
+    if (!worker) return pass(worker);
+    const agent::DiskIdentity& disk = (*worker)->disk();
+    // Remembered first: a crash half-way must not begin to protect again what is being let go.
+    auto chosen = host_.state->choose({disk.identity, disk.node().native(), false});
+    if (!chosen) return pass(chosen);
+    {
+        const std::lock_guard lock(lock_);
+        workers_.erase((*worker)->id());
+    }
+    auto detached = (*worker)->detach();
+    if (!detached) return pass(detached);
+    host_.state->forget((*worker)->id());
+    return json{{"ok", true}};
+}
+
+json Service::doctor() const {
+    json checks = json::array();
+    const auto add_check = [&](const std::string& name, bool ok, const std::string& detail,
+                               const std::string& remedy) {
+        checks.push_back(
+            {{"name", name}, {"ok", ok}, {"detail", detail}, {"remedy", ok ? "" : remedy}});
+    };
+    const auto tracker = tracker::check_ebpf_requirements();
+    add_check("tracker", tracker.has_value(), tracker ? "eBPF works here" : tracker.error().message,
+              "see the detail");
+    const auto guardian = host_.freezer.probe();
+    add_check(
+        "guardian", guardian.has_value(),
+        guardian ? "answers on " + host_.config.guardian_socket.native() : guardian.error().message,
+        "start herald-guardian; without it no filesystem is frozen and no point is taken");
+    for (const WorkerPtr& worker : workers()) {
+        const DiskStatus status = worker->status();
+        const Condition condition = condition_of(status);
+        const std::string name = worker->disk().node().native();
+        add_check(
+            name, condition.state == "protected" || condition.state == "initial sync",
+            condition.cause.empty() ? condition.state : condition.state + ": " + condition.cause,
+            condition.remedy);
+        auto on_disk = agent::is_on_disk(host_.config.state_dir, worker->disk());
+        if (on_disk && *on_disk) {
+            add_check(name + " state_dir", false,
+                      host_.config.state_dir.native() + " lies on this disk",
+                      "move replicator.state_dir to a disk that is not protected");
+        }
+        if (auto use = agent::find_use(worker->disk())) {
+            for (const agent::Unfreezable& item : use->unfreezable) {
+                add_check(name + " freeze", false, item.what + ": " + item.cause,
+                          "a point is refused when it is written during the freeze");
+            }
+        }
+    }
+    const std::lock_guard lock(lock_);
+    for (const auto& [path, why] : missing_) {
+        add_check(path, false, why, "attach the disk, or cbtctl unprotect it");
+    }
+    return {{"checks", checks}};
+}
+
+}  // namespace herald::replicator
