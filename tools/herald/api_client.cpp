@@ -87,6 +87,13 @@ Error ApiClient::State::explain(const std::string& doing, const std::string& wha
                 fmt::format("{}: server {} did not answer within {} s", doing, server,
                             kSilenceMax.count()),
                 0};
+    // cpprestsdk reports the last address tried as "No route to host", whatever it was.
+    if (code == std::errc::host_unreachable)
+        return {ErrorKind::retry,
+                fmt::format("{}: server {} is not reachable: no connection; is it running, and is "
+                            "the port open?",
+                            doing, server),
+                0};
     return {ErrorKind::retry,
             fmt::format("{}: server {} is not reachable: {}{}", doing, server, what,
                         code ? fmt::format(" ({})", code.message()) : ""),
