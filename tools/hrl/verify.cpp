@@ -29,8 +29,11 @@ int verify(const VerifyOptions& options) {
                             {"damaged", corrupt},
                             {"error", summary.error().message}});
             if (!options.json) {
+                std::string_view why = summary.error().message;
+                const std::string prefix = file.native() + ": ";
+                if (why.starts_with(prefix)) why.remove_prefix(prefix.size());
                 fmt::print("{}: {}: {}\n", file.native(), corrupt ? "DAMAGED" : "not verified",
-                           summary.error().message);
+                           why);
             }
             continue;
         }

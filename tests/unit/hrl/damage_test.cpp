@@ -217,6 +217,41 @@ TEST_CASE("a block that is sealed well but claims wrong things is refused") {
     refused(offsetof(BlockHeaderDisk, chain), uint64_t(1));
 }
 
+TEST_CASE("a record header that is sealed well but breaks a rule is refused") {
+    std::mt19937_64 random(15);
+    Record record;
+    record.position = 1;
+    record.offset = 4096;
+    record.length = 512;
+    const Bytes data = random_bytes(random, 512);  // does not compress: headers lie in the open
+    record.data = data;
+    const Bytes whole = write_segment(sample_header(2048), {OwnedRecord(record)}).bytes;
+    const uint64_t at = sizeof(SegmentHeaderDisk);
+    const uint64_t end = at + block_file_bytes(512 + sizeof(RecordHeaderDisk));
+    const uint64_t header_at = end - kChecksumBytes - sizeof(RecordHeaderDisk);
+    const auto records_with = [&](size_t field, auto value) {
+        Bytes bytes = part_of(whole, 0, end);
+        store_le(bytes.data() + header_at + field, value);
+        reseal(bytes, at, end - kChecksumBytes);
+        return read_back(bytes).records.size();
+    };
+    CHECK(records_with(offsetof(RecordHeaderDisk, time_ns), uint64_t(5)) == 1);
+    CHECK(records_with(offsetof(RecordHeaderDisk, kind), uint8_t(0)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, kind), uint8_t(2)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, kind), uint8_t(12)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, flags), uint8_t(1)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, reserved), uint16_t(0x100)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, data_bytes), uint32_t(511)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, data_bytes), uint32_t(513)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, data_bytes), 0xffffffffu) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, position), uint64_t(2)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, offset), uint64_t(4097)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, offset), ~uint64_t(511)) == 0);
+    CHECK(records_with(offsetof(RecordHeaderDisk, length), uint64_t(1024)) == 0);
+    // Kind and data_bytes lie within the first eight bytes: zeroes that leave the data to nobody.
+    CHECK(records_with(0, uint64_t(RecordKind::zeroes)) == 0);
+}
+
 TEST_CASE("an index or footer that is sealed well but lies makes the segment not whole") {
     const auto records = sample_records(13, 20, 1 << 20, 1, 4);
     const Bytes whole = write_segment(sample_header(2048), records).bytes;
