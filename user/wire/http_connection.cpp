@@ -19,6 +19,7 @@ using std::chrono::seconds;
 // with unread bytes resets the connection and the refusal is lost with it.
 constexpr seconds kGoodbyeTime{2};
 constexpr size_t kGoodbyeBytesMax = 8u << 20;
+constexpr size_t kDiscardBytes = 16u << 10;
 // How long an upload waits for its turn in memory before it is told to come back.
 constexpr std::chrono::milliseconds kBudgetPatience{5000};
 constexpr uint64_t kBudgetRetrySeconds = 1;
@@ -326,11 +327,10 @@ asio::awaitable<void> HttpConnection::goodbye() {
     boost::system::error_code ignored;
     socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
     size_t discarded = 0;
-    std::byte scratch[4096];
+    input_.resize(kDiscardBytes);
     while (discarded < kGoodbyeBytesMax && !expired_ && !ended_) {
-        // MSG_TRUNC: TCP throws the bytes away without copying them.
         const ssize_t n =
-            ::recv(socket_.native_handle(), scratch, kWorkBytesMax, MSG_TRUNC | MSG_DONTWAIT);
+            ::recv(socket_.native_handle(), input_.data(), input_.size(), MSG_DONTWAIT);
         if (n > 0) {
             discarded += size_t(n);
             continue;
