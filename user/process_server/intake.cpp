@@ -18,7 +18,8 @@ void DiskIntake::new_epoch(uint64_t epoch) {
 
 OfferVerdict DiskIntake::offer(const OfferedSegment& offered,
                                const std::optional<OfferedSegment>& stored) {
-    if (offered.epoch != epoch_) return OfferVerdict::fenced;
+    // Epoch 0: no session was ever granted.
+    if (offered.epoch != epoch_ || epoch_ == 0) return OfferVerdict::fenced;
     if (offered.first == 0 || offered.last < offered.first) return OfferVerdict::diverged;
     if (offered.first <= head_) {
         return stored && *stored == offered ? OfferVerdict::duplicate : OfferVerdict::diverged;
