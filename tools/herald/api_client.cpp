@@ -133,6 +133,9 @@ Download ApiClient::State::start(const std::string& path, size_t bytes_max, std:
                 } else {
                     Error error = wire::to_error(answer, exchange->doing);
                     if (answer.status == 404) error.sys = ENOENT;
+                    if (answer.status == 403)
+                        error.message +=
+                            "; [tls] of the configuration must name an operator's certificate";
                     exchange->promise.set_value(tl::unexpected<Error>(std::move(error)));
                 }
             } catch (const web::http::http_exception& error) {

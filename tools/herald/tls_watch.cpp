@@ -57,12 +57,14 @@ void TlsWatch::on_event(const SSL* ssl, int where, int value) {
         return;
     }
     const long verdict = SSL_get_verify_result(ssl);
-    // cpprestsdk compares the name itself, so that a wrong name arrives as an accepted chain.
-    if (verdict != X509_V_OK)
+    // cpprestsdk compares the name itself, after the chain: a refusal of its own has no better
+    // code.
+    if (verdict == X509_V_OK || verdict == X509_V_ERR_UNSPECIFIED ||
+        verdict == X509_V_ERR_HOSTNAME_MISMATCH || verdict == X509_V_ERR_IP_ADDRESS_MISMATCH)
+        self->note("the server's certificate is not for this host name or address");
+    else
         self->note(fmt::format("the server's certificate is not to be trusted: {}",
                                X509_verify_cert_error_string(verdict)));
-    else
-        self->note("the server's certificate is not for this host name or address");
 }
 
 void TlsWatch::note(std::string trouble) {

@@ -224,7 +224,8 @@ struct Service::State {
         // Before the body is read: what would be refused anyway need not cross the network.
         const uint64_t newest = (*gate)->epoch();
         if (*epoch != newest) return Refusal(fenced(newest));
-        auto room = look_at_space(head.content_bytes);
+        // A body too large for any store is answered 413 by what asks us, not "full".
+        auto room = look_at_space(std::min<uint64_t>(head.content_bytes, HERALD_SEGMENT_BYTES_MAX));
         if (!room) return Refusal(trouble(room.error()));
         if (*room == SpaceState::full) {
             return refuse(507, wire::kErrorFull,

@@ -9,6 +9,8 @@
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 
+#include "user/base/file.h"
+
 namespace herald::replicator {
 
 namespace {
@@ -42,22 +44,22 @@ class Reader {
     }
     template <class T>
     Setter number(T& to, uint64_t min, uint64_t max) {
-        return [this, &to, min, max](const toml::node& node,
-                                     const std::string& key) -> Result<void> {
-            auto value = node.value_exact<int64_t>();
-            if (!value || *value < 0 || uint64_t(*value) < min || uint64_t(*value) > max) {
-                return refuse(key, fmt::format("a whole number from {} to {} is expected", min,
-                                               max));
-            }
-            to = T(*value);
-            return {};
-        };
+        return
+            [this, &to, min, max](const toml::node& node, const std::string& key) -> Result<void> {
+                auto value = node.value_exact<int64_t>();
+                if (!value || *value < 0 || uint64_t(*value) < min || uint64_t(*value) > max) {
+                    return refuse(
+                        key, fmt::format("a whole number from {} to {} is expected", min, max));
+                }
+                to = T(*value);
+                return {};
+            };
     }
     Result<void> table(const toml::table& table, const std::string& at,
                        const std::map<std::string, Setter>& setters) {
         for (const auto& [key, node] : table) {
-            const std::string full = at.empty() ? std::string(key.str())
-                                                : fmt::format("{}.{}", at, key.str());
+            const std::string full =
+                at.empty() ? std::string(key.str()) : fmt::format("{}.{}", at, key.str());
             const auto found = setters.find(std::string(key.str()));
             if (found == setters.end()) return refuse(full, "this key is not known");
             auto done = found->second(node, full);
@@ -130,8 +132,7 @@ Result<Config> parse_config(std::string_view text, const std::string& name,
                                                HERALD_SEGMENT_BYTES_DEFAULT)},
                {"segment_age_ms", reader.number(config.segment_age_ms, 10, 60'000)},
                {"pass_interval_ms", reader.number(config.pass_interval_ms, 10, 60'000)},
-               {"rate_limit_bytes_s",
-                reader.number(config.rate_limit_bytes_s, 0, 1ull << 40)}})},
+               {"rate_limit_bytes_s", reader.number(config.rate_limit_bytes_s, 0, 1ull << 40)}})},
          {"points",
           reader.section({{"every_s", reader.number(config.points_every_s, 0, 365 * 86400)}})},
          {"disk", disks}});

@@ -172,7 +172,7 @@ void DiskWorker::run() {
         facts_.phase = WorkerPhase::attaching;
         const auto until =
             Clock::now() + std::min<Clock::duration>(
-                               kFailureWaitMax, std::chrono::seconds(1) << std::min(failures, 6u));
+                               kFailureWaitMax, std::chrono::seconds(1u << std::min(failures, 6u)));
         ++failures;
         while (!stopping() && Clock::now() < until) {
             (void)attend();
@@ -212,6 +212,8 @@ void DiskWorker::settle_storing_points(uint64_t stored, const Error* lost) {
             facts_.last_point = point_to_save_ = point.report;
             spdlog::info("{}: point '{}' is stored, frozen {:.1f} ms", disk_.node().native(),
                          point.report.name, point.report.frozen_ms);
+            // Whoever asks for the status after the answer sees the point in it.
+            publish();
             if (point.pending) point.pending->answer.set_value(point.report);
         } else if (lost) {
             if (point.pending) point.pending->answer.set_value(tl::unexpected<Error>(*lost));
@@ -374,9 +376,9 @@ Result<void> DiskWorker::after_session(const Failure& cause) {
     if (cause.kind != FailureKind::fenced) return stream_->distrust(cause.message);
     // Two agents that fence each other in turn must not keep both busy with compares.
     facts_.phase = WorkerPhase::superseded;
-    const auto until = Clock::now() + std::min<Clock::duration>(kSupersededWaitMax,
-                                                                std::chrono::seconds(1)
-                                                                    << std::min(superseded_, 9u));
+    const auto until = Clock::now() + std::min<Clock::duration>(
+                                          kSupersededWaitMax,
+                                          std::chrono::seconds(1u << std::min(superseded_, 9u)));
     ++superseded_;
     publish();
     refuse_points({ErrorKind::retry, "superseded by a newer session", 0});

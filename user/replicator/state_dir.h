@@ -12,6 +12,7 @@
 #include <optional>
 #include <vector>
 
+#include "user/base/file.h"
 #include "user/replicator/status.h"
 
 namespace herald::replicator {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/replicator/status.h"
 
+#include <algorithm>
+
 #include "herald/limits.h"
 
 namespace herald::replicator {
@@ -96,7 +98,7 @@ nlohmann::json to_json(const DiskStatus& status, bool with_counters) {
         {"cause", condition.cause},
         {"remedy", condition.remedy},
         {"epoch", status.server.grant ? status.server.grant->epoch : 0},
-        {"head", facts.last_position},
+        {"head", std::max(facts.last_position, status.server.received)},
         {"received", status.server.received},
         {"stored", status.server.stored},
         {"todo_blocks", facts.todo_blocks},

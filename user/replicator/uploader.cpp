@@ -30,8 +30,8 @@ double uniform() {
 
 Failure failure_of_error(const Error& error) {
     Failure failure;
-    failure.kind = error.kind == ErrorKind::operator_needed ? FailureKind::refused
-                                                            : FailureKind::unreachable;
+    failure.kind =
+        error.kind == ErrorKind::operator_needed ? FailureKind::refused : FailureKind::unreachable;
     failure.message = error.message;
     return failure;
 }

@@ -64,7 +64,7 @@ class Uploader {
     UploaderOptions options_;
     std::function<void()> on_change_;
     std::vector<std::unique_ptr<wire::HttpClient>> clients_;  // one per thread, then get()'s
-    mutable std::mutex lock_;  // guards all below
+    mutable std::mutex lock_;                                 // guards all below
     std::condition_variable wake_;
     bool stop_ = false;
     uint64_t generation_ = 0;
