@@ -24,7 +24,7 @@ def main() -> int:
                 file.write(os.urandom(1 << 20))
             os.fsync(file.fileno())
         wrote_s = time.monotonic() - began
-        status = wait_until(lambda: (lambda s: s if "full" in s["state"] else None)(rig.status()), 60,
+        status = wait_until(lambda: (lambda s: s if "full" in s["cause"] else None)(rig.status()), 60,
                             "the status says that the server is full")
         print(f"96 MiB written in {wrote_s:.1f} s; state '{status['state']}': {status['cause']} -> {status['remedy']}")
         if not status["cause"] or not status["remedy"]:
