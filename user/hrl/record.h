@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Record: one element of a change stream, and the payloads of the records that are not writes.
 // Promise: what encode_*() writes, decode_*() reads back or refuses by name; no byte is ignored.
+// Every text in a payload is UTF-8 without control characters, at most HERALD_NAME_BYTES_MAX bytes;
+// a longer or other one encodes, but validate() refuses the record.
 // Layout: docs/formats/hrl.md
 #pragma once
 
