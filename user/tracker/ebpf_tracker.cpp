@@ -314,6 +314,9 @@ Result<void> EbpfTracker::State::check_device() {
 // One lost event of a write is covered by the other. Both may be lost only if events of each kind
 // were lost, the submission first, since the last moment at which no write was in flight.
 Result<void> EbpfTracker::State::weigh_losses() {
+    // Until a gap was dealt with nothing is weighed off: its compare may begin before a loss that
+    // is found now, and clear_gap() would wipe that out with it.
+    if (memory.gap()) return {};
     StateDisk& weighed = memory.disk();
     auto counted = read_counters();
     if (!counted) return pass(counted);

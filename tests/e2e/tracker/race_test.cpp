@@ -98,7 +98,7 @@ TEST_CASE("with the submission marks left out the same run finds lost writes") {
     if (!can_track()) return;
     const EbpfFaults faults{.leave_out_submissions = true, .drop_completions_percent = 5};
     const Outcome outcome =
-        race("submission marks left out, 5 % of completions dropped", faults, 40, seed(), true);
+        race("submission marks left out, 5 % of completions dropped", faults, 200, seed(), true);
     CHECK(outcome.rounds_that_lost > 0);
 }
 
