@@ -190,7 +190,7 @@ Result<void> create_authority(const AuthorityFiles& files, const std::string& na
     if (auto days = check_days(valid_days); !days) return days;
     for (const auto& path : {files.certificate, files.key})
         if (auto absent = refuse_existing(path); !absent) return absent;
-    KeyPtr key(EVP_EC_gen("P-256"));
+    KeyPtr key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"));
     if (!key) return openssl_failure("making a key");
     auto certificate = begin_certificate(name, key.get(), valid_days);
     if (!certificate) return pass(certificate);
@@ -237,7 +237,7 @@ Result<void> issue_certificate(const AuthorityFiles& authority, const Identity& 
         return fail(ErrorKind::operator_needed, "{}: is not an authority's certificate",
                     authority.certificate.native());
 
-    KeyPtr fresh(EVP_EC_gen("P-256"));
+    KeyPtr fresh(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256"));
     if (!fresh) return openssl_failure("making a key");
     auto made = begin_certificate(common_name, fresh.get(), valid_days);
     if (!made) return pass(made);

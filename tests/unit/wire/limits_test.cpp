@@ -121,6 +121,15 @@ TEST_CASE("ten gibibytes are refused with 413 at once and not read") {
     check_served(server);
 }
 
+TEST_CASE("a client that sends its whole refused body before it reads still gets the refusal") {
+    TestServer server;
+    server.handler.put_bytes_max = 1000;
+    RawClient raw(server.server->port());
+    const size_t bytes = 6u << 20;
+    CHECK(raw.write(put_head(bytes) + std::string(bytes, 'x')));
+    CHECK(raw.read_all().starts_with("HTTP/1.1 413 "));
+}
+
 TEST_CASE("a chunked body gets 411, two lengths get 400") {
     TestServer server;
     const auto answer_to = [&](const std::string& text) {
