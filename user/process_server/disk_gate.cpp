@@ -135,12 +135,13 @@ Result<void> DiskGate::commit_ready() {
             pending_.erase(found);
             return pass(tags, fmt::format("segment at position {}", next->first));
         }
+        const auto digests = pending.effects.digests_after(state_.disk_bytes());
         vault::Commit commit;
         commit.disk = disk_;
         commit.segment = pending.row;
         commit.tags = *tags;
         commit.state = &state;
-        commit.digests = pending.effects.digests();
+        commit.digests = digests;
         auto outcome = queue_.commit(commit);
         if (!outcome) return pass(outcome);
         if (*outcome != vault::CatalogOutcome::done) {

@@ -48,13 +48,14 @@ class StopSignals {
         thread_ = std::thread([this, &server] {
             int signal = 0;
             sigwait(&signals_, &signal);
-            if (signal == SIGUSR2) return;  // from the destructor
+            if (signal == SIGUSR2) return;  // from end()
             sd_notify(0, "STOPPING=1");
             spdlog::info("signal {}: finishing the requests under way", signal);
             server.stop();
         });
     }
-    ~StopSignals() {
+    // Before the server goes: the thread may be about to stop it.
+    void end() {
         if (!thread_.joinable()) return;
         pthread_kill(thread_.native_handle(), SIGUSR2);
         thread_.join();
@@ -96,6 +97,7 @@ int run(const process_server::Config& config) {
                  config.store.native());
     sd_notify(0, "READY=1");
     (*server)->run();
+    signals.end();
     spdlog::info("stopped");
     return 0;
 }

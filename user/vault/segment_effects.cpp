@@ -21,6 +21,13 @@ const Digest128& digest_of_zero_chunk() {
     return digest;
 }
 
+// The chunk at either end held, or will hold, other bytes than its digest says; what is behind the
+// new end is no part of the disk, and reads as zero if the disk grows again.
+DigestRun run_of_resize(uint64_t before, uint64_t after) {
+    const uint64_t first = std::min(before, after) / kChunk;
+    return {first, chunks_of(std::max(before, after)) - first, {}};
+}
+
 }  // namespace
 
 SegmentEffects::SegmentEffects(const hrl::SegmentHeader& header)
@@ -51,15 +58,10 @@ Result<void> SegmentEffects::observe(const hrl::Record& record) {
             observe_range(record.offset, record.length, {}, false);
             data_after_ = true;
             return {};
-        case RecordKind::resize: {
-            // The chunk at either end held, or will hold, other bytes than its digest says; what
-            // is behind the new end is no part of the disk.
-            const uint64_t first = std::min(disk_bytes_, record.length) / kChunk;
-            const uint64_t end = chunks_of(std::max(disk_bytes_, record.length));
-            if (end > first) add_run({first, end - first, {}});
+        case RecordKind::resize:
+            if (record.length != disk_bytes_) add_run(run_of_resize(disk_bytes_, record.length));
             disk_bytes_ = record.length;
             break;
-        }
         case RecordKind::reread:
             // A second one says nothing more until another marker comes.
             if (!markers_.empty() && markers_.back().record.kind == RecordKind::reread) {
@@ -139,6 +141,15 @@ void SegmentEffects::add_run(DigestRun run) {
         end = std::max(end, each.first_chunk + each.chunks);
     }
     digests_.assign(1, {first, end - first, {}});
+}
+
+std::vector<DigestRun> SegmentEffects::digests_after(uint64_t previous_disk_bytes) const {
+    std::vector<DigestRun> runs;
+    if (previous_disk_bytes != 0 && previous_disk_bytes != first_disk_bytes_) {
+        runs.push_back(run_of_resize(previous_disk_bytes, first_disk_bytes_));
+    }
+    runs.insert(runs.end(), digests_.begin(), digests_.end());
+    return runs;
 }
 
 Result<std::vector<TagVerdict>> SegmentEffects::advance(StreamState& state) const {

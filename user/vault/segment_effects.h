@@ -32,6 +32,9 @@ class SegmentEffects {
     // Advances the state by this segment; says of each tag what became of it.
     Result<std::vector<TagVerdict>> advance(StreamState& state) const;
     const std::vector<DigestRun>& digests() const { return digests_; }
+    // The same when the disk had another size before (StreamState::disk_bytes(), 0: no disk yet)
+    // and no record said so: the chunks at and between both ends become unknown first.
+    std::vector<DigestRun> digests_after(uint64_t previous_disk_bytes) const;
 
   private:
     struct Marker {

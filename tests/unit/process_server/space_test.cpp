@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <random>
+
+#include "tests/catch.hpp"
+#include "tests/service_fixture.h"
+#include "tests/small_filesystem.h"
+#include "user/process_server/space_guard.h"
+
+using namespace herald;
+using process_server::space_state;
+using process_server::SpaceLimits;
+using process_server::SpaceState;
+
+TEST_CASE("the state of a store follows its free share, with a floor and a plenty") {
+    SpaceLimits limits;
+    limits.free_bytes_min = 10;
+    limits.free_bytes_plenty = 100000;
+    const auto at = [&](uint64_t free, uint64_t bytes = 0) {
+        return space_state(limits, {10000, free}, bytes);
+    };
+    CHECK(at(10000) == SpaceState::ok);
+    CHECK(at(3100) == SpaceState::ok);
+    CHECK(at(2900) == SpaceState::warning);
+    CHECK(at(2400) == SpaceState::alert);
+    CHECK(at(1900) == SpaceState::slow);
+    CHECK(at(10) == SpaceState::slow);
+    CHECK(at(9) == SpaceState::full);
+    CHECK(at(100, 90) == SpaceState::slow);
+    CHECK(at(100, 91) == SpaceState::full);
+    CHECK(at(100, ~0ull) == SpaceState::full);
+    CHECK(space_state(limits, {~0ull, 100000}, 0) == SpaceState::ok);
+    CHECK(space_state(limits, {0, 0}, 0) == SpaceState::full);
+}
+
+TEST_CASE("a full store answers 507, keeps what was acknowledged and goes on by itself") {
+    test::SmallFilesystem small(6 << 20);
+    if (!small.mounted()) {
+        std::puts("SKIPPED: mounting a small tmpfs needs root");
+        return;
+    }
+    test::TempDir dir;
+    // The catalog elsewhere: here it is the store that fills up.
+    std::filesystem::create_directory_symlink(small.path(), dir.path() / "store");
+    test::ServiceFixture fixture(dir.path());
+    fixture.options.retry_after_s = 7;
+    REQUIRE(fixture.open());
+    const Uuid machine = Uuid::random();
+    const Uuid disk = Uuid::random();
+    constexpr uint64_t kDisk = 64 << 20;
+    REQUIRE(fixture.ask_session(machine, disk, Uuid::random(), kDisk).status == 200);
+    test::StreamBuilder stream(machine, disk, kDisk);
+    stream.activation();
+    uint64_t stored = 0;
+    std::optional<hrl::Segment> refused;
+    for (int i = 0; i < 100 && !refused; ++i) {
+        // No byte pattern that would compress.
+        Bytes noise(1 << 20);
+        std::mt19937_64 random{uint64_t(i)};
+        for (size_t at = 0; at < noise.size(); at += 8) store_le<uint64_t>(&noise[at], random());
+        hrl::Segment segment = stream.write(0, noise).segment();
+        auto response = fixture.put(segment);
+        if (response.status == 200) {
+            stored = segment.last_position;
+            continue;
+        }
+        CHECK(test::outcome_of(response) == "507 store_full");
+        CHECK(response.headers[wire::kHeaderRetryAfter] == "7");
+        refused = std::move(segment);
+    }
+    REQUIRE(refused);
+    REQUIRE(stored > 0);
+    CHECK((*fixture.catalog().disk(disk))->head == stored);
+    // Opening again on the full disk loses nothing.
+    REQUIRE(fixture.open());
+    CHECK((*fixture.catalog().disk(disk))->head == stored);
+    CHECK(fixture.objects() == (*fixture.catalog().disk(disk))->segments);
+    CHECK(test::outcome_of(fixture.put(*refused)) == "507 store_full");
+    const std::string larger = "size=16777216";
+    REQUIRE(::mount("tmpfs", small.path().c_str(), "tmpfs", MS_REMOUNT, larger.c_str()) == 0);
+    CHECK(test::outcome_of(fixture.put(*refused)) ==
+          "stored " + std::to_string(refused->last_position));
+}
+
+TEST_CASE("below the floor a segment is refused before its body is read, and the status says so") {
+    test::TempDir dir;
+    test::ServiceFixture fixture(dir.path());
+    REQUIRE(fixture.open());
+    const Uuid machine = Uuid::random();
+    const Uuid disk = Uuid::random();
+    REQUIRE(fixture.ask_session(machine, disk, Uuid::random(), 1 << 20).status == 200);
+    fixture.options.space.free_bytes_min = ~0ull >> 1;
+    REQUIRE(fixture.open());
+    auto head = fixture.machine_head(machine, "PUT", fixture.disk_path(disk, "segments/1"));
+    head.headers[wire::kHeaderEpoch] = "1";
+    head.content_bytes = 1000;
+    auto admitted = fixture.service->admit(head);
+    REQUIRE_FALSE(admitted);
+    CHECK(test::outcome_of(admitted.error()) == "507 store_full");
+    auto status = wire::decode_server_status(
+        test::body_of(fixture.send(fixture.operator_head("/v1/status"), {})));
+    REQUIRE(status);
+    CHECK(status->store_state == "full");
+}
