@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <list>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "herald/limits.h"
@@ -157,9 +158,17 @@ void ControlServer::Core::accept_loop() {
         }
         Connection& connection = connections.emplace_back();
         connection.fd = socket.get();
-        connection.thread = std::thread([this, &connection, owned = std::move(socket)]() mutable {
-            serve(connection, std::move(owned));
-        });
+        auto owned = std::make_shared<Fd>(std::move(socket));
+        try {
+            connection.thread =
+                std::thread([this, &connection, owned] { serve(connection, std::move(*owned)); });
+        } catch (const std::system_error& thrown) {
+            connections.pop_back();
+            (void)ControlConnection(std::move(*owned), 0)
+                .send_error({ErrorKind::retry,
+                             fmt::format("control socket: no thread for it: {}", thrown.what()),
+                             0});
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <vector>
 
 #include "herald/limits.h"
@@ -31,11 +32,7 @@ constexpr auto kThawAgain = std::chrono::milliseconds(100);
 // because a filesystem above cannot write until the one below is thawed.
 class Armed {
   public:
-    explicit Armed(std::vector<Fd> fds) : fds_(std::move(fds)), frozen_(fds_.size(), false) {
-        for (size_t i = 0; i < fds_.size(); ++i) {
-            threads_.emplace_back([this, i] { guard(i); });
-        }
-    }
+    explicit Armed(std::vector<Fd> fds) : fds_(std::move(fds)), frozen_(fds_.size(), false) {}
     Armed(const Armed&) = delete;
     Armed& operator=(const Armed&) = delete;
     ~Armed() {
@@ -43,6 +40,18 @@ class Armed {
         for (std::thread& thread : threads_) thread.join();
     }
 
+    // False when there is no room for the threads: then nothing is guarded.
+    bool start() {
+        try {
+            threads_.reserve(fds_.size());
+            for (size_t i = 0; i < fds_.size(); ++i) {
+                threads_.emplace_back([this, i] { guard(i); });
+            }
+        } catch (const std::exception&) {
+            return false;  // std::thread throws where pthread_create fails
+        }
+        return true;
+    }
     void thaw_until_released() { order(Order::thaw_again); }
     // One thaw of each; returns how many were frozen, over the whole time.
     size_t thaw_once_and_wait() {
@@ -160,7 +169,7 @@ void Guardian::stop() {
 
 void Guardian::join(bool all) {
     for (auto it = sessions_.begin(); it != sessions_.end();) {
-        if (all || it->finished.load(std::memory_order_acquire)) {  // pairs with run()'s release
+        if (all || it->finished.load(std::memory_order_acquire)) {  // pairs with accept()'s release
             it->thread.join();
             it = sessions_.erase(it);
         } else {
@@ -180,21 +189,29 @@ void Guardian::run() {
             continue;
         }
         join(false);
-        const auto uid = peer_uid(connection.get());
-        const uint32_t refusal = !uid || *uid != ::geteuid()                           ? EPERM
-                                 : sessions_.size() >= HERALD_GUARDIAN_CONNECTIONS_MAX ? EBUSY
-                                                                                       : 0;
-        if (refusal) {
-            answer(connection.get(), refusal, false);
-            continue;
-        }
-        Session& session = sessions_.emplace_back();
-        session.thread = std::thread([this, &session, owned = std::move(connection)]() mutable {
-            serve(std::move(owned));
-            session.finished.store(true, std::memory_order_release);  // pairs with join()
-        });
+        accept(std::move(connection));
     }
     join(true);
+}
+
+void Guardian::accept(Fd connection) {
+    const auto uid = peer_uid(connection.get());
+    if (!uid || *uid != ::geteuid()) return answer(connection.get(), EPERM, false);
+    if (sessions_.size() >= HERALD_GUARDIAN_CONNECTIONS_MAX) {
+        return answer(connection.get(), EBUSY, false);
+    }
+    // The thread gets a descriptor of its own only once it exists: until then this one can answer.
+    auto owned = std::make_shared<Fd>(std::move(connection));
+    Session& session = sessions_.emplace_back();
+    try {
+        session.thread = std::thread([this, &session, owned] {
+            serve(std::move(*owned));
+            session.finished.store(true, std::memory_order_release);  // pairs with join()
+        });
+    } catch (const std::system_error&) {
+        sessions_.pop_back();
+        answer(owned->get(), EAGAIN, false);
+    }
 }
 
 void Guardian::serve(Fd connection) {
@@ -202,7 +219,7 @@ void Guardian::serve(Fd connection) {
     Clock::time_point deadline;
     size_t count = 0;
     bool fired = false;
-    const char* cause = "its replicator went away";
+    const char* cause = "";
     for (;;) {
         int timeout_ms = -1;
         if (armed && !fired) {
@@ -244,7 +261,10 @@ void Guardian::serve(Fd connection) {
             deadline = Clock::now() + std::chrono::milliseconds(request.deadline_ms);
             count = packet.fds.size();
             armed.emplace(std::move(packet.fds));
-            answer(connection.get(), 0, false);
+            cause = "its replicator went away";
+            const bool started = armed->start();
+            if (!started) armed.reset();
+            answer(connection.get(), started ? 0 : EAGAIN, false);
         } else if (op == GuardianOp::disarm && armed) {
             const size_t thawed = armed->thawed();
             // Answered first: ending a thread that is inside a FITHAW may take a while.

@@ -6,6 +6,7 @@
 // thaw needs exist before that answer. After the deadline it thaws again every 100 ms until the
 // connection closes, because a FIFREEZE under way may finish after the first FITHAW.
 // Promise: it writes nothing while anything is armed; reports wait until afterwards.
+// Promise: when the system has no thread left for it, arming is refused and nothing else changes.
 // Limits: it cannot know which of the descriptors were really frozen: if a filesystem was frozen by
 // somebody else and the replicator dies between arming and being told so, theirs is thawed.
 // Callers: one thread calls run(); stop() from any, also from a signal handler.
@@ -44,6 +45,7 @@ class Guardian {
         std::atomic<bool> finished{false};
     };
     Guardian(std::filesystem::path socket, Fd listener, Fd stop, Report report);
+    void accept(Fd connection);
     void serve(Fd connection);
     void join(bool all);
 

@@ -22,7 +22,11 @@ void on_signal(int) {
 }
 
 // Stacks are locked in memory: small ones, or 64 threads would hold 512 MiB.
+#ifdef __SANITIZE_THREAD__
+constexpr size_t kThreadStackBytes = 1u << 20;  // its thread-local data lies in the stack, too
+#else
 constexpr size_t kThreadStackBytes = 128u << 10;
+#endif
 
 }  // namespace
 
