@@ -21,6 +21,12 @@ std::string distrust(const tracker::Continuity& ours, const std::optional<std::s
         return fmt::format("the server ends at position {}, but had acknowledged {}", grant.head,
                            ours.acked_position);
     }
+    if (grant.head > ours.sent_position) {
+        return fmt::format(
+            "the server ends at position {}, but this machine remembers sending {} at "
+            "most: it was reverted to an earlier state, or is a clone",
+            grant.head, ours.sent_position);
+    }
     return {};
 }
 

@@ -68,6 +68,8 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
     at_step_("replicator.recovered");
 
     continuity.next_session = {};
+    // What was sent beyond the head is fenced by this grant: those positions come again.
+    continuity.sent_position = grant.head;
     if (verdict.baseline == Baseline::continues) {
         continuity.session = session_;
         next_cause_ = continuity.synced ? hrl::ScanCause::catch_up : hrl::ScanCause::initial;
@@ -250,9 +252,14 @@ Result<uint64_t> DiskStream::tag(const hrl::Tag& tag, uint64_t now_ns) {
     return *appended;
 }
 
-std::vector<SegmentPtr> DiskStream::take_closed() {
+Result<std::vector<SegmentPtr>> DiskStream::take_closed() {
     auto closed = builder_.take_closed();
-    if (!closed.empty()) at_step_("replicator.segment_closed");
+    if (closed.empty()) return closed;
+    at_step_("replicator.segment_closed");
+    Continuity continuity = tracker_.continuity();
+    continuity.sent_position = closed.back()->last_position;
+    auto saved = save(continuity, "replicator.sent_saved");
+    if (!saved) return pass(saved);
     return closed;
 }
 

@@ -87,7 +87,8 @@ class DiskStream {
     // Closes the open segment: when due, or at once.
     Result<void> close_aged(uint64_t now_ns) { return builder_.close_aged(now_ns); }
     Result<void> flush() { return builder_.flush(); }
-    std::vector<SegmentPtr> take_closed();
+    // Closed segments, to be sent: that they may have been is remembered before this returns.
+    Result<std::vector<SegmentPtr>> take_closed();
 
     // The server's acknowledgement, of this session: saved, then the bits cleared.
     Result<void> acknowledged(uint64_t stored);

@@ -320,7 +320,8 @@ Result<void> DiskWorker::run_session() {
     spdlog::info("{}: session {} granted, epoch {}, head {}: {}{}{}", disk_.node().native(),
                  to_string(request->session), grant.epoch, grant.head, to_string(verdict->baseline),
                  verdict->gap.empty() ? "" : ": ", verdict->gap);
-    hand_over_segments();
+    auto handed = hand_over_segments();
+    if (!handed) return handed;
 
     const auto began = Clock::now();
     if (verdict->baseline == Baseline::compare) {
@@ -352,8 +353,9 @@ Result<void> DiskWorker::run_session() {
     }
     if (stopping()) {
         // What was read already is not read again after the restart.
-        (void)stream_->flush();
-        hand_over_segments();
+        auto flushed = stream_->flush();
+        if (flushed) flushed = hand_over_segments();
+        if (!flushed) return flushed;
         const auto until = Clock::now() + kLastUploadsMax;
         for (;;) {
             const auto view = uploader_->view();
@@ -480,8 +482,8 @@ Result<void> DiskWorker::one_pass() {
     auto finished = stream_->finish_scan(false, wall_ns());
     if (!finished) return finished;
     auto flushed = stream_->flush();
+    if (flushed) flushed = hand_over_segments();
     if (!flushed) return flushed;
-    hand_over_segments();
     backlog_.pass_ended(started_ns, stream_->last_position());
     facts_.sync_began_ns = 0;
     facts_.phase = WorkerPhase::catching_up;
@@ -518,7 +520,8 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
         }
         for (const Chunk& chunk : to_submit_) stream_->cancel(chunk.id);
         to_submit_.clear();
-        hand_over_segments();
+        auto handed = hand_over_segments();
+        if (!handed) return pass(handed);
         return how;
     };
     rate_at_ = Clock::now();
@@ -559,18 +562,21 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
         } else {
             // Close what is open, or the room it takes would never come back.
             auto flushed = stream_->flush();
+            if (flushed) flushed = hand_over_segments();
             if (!flushed) return pass(flushed);
-            hand_over_segments();
             wait_until(Clock::now() + kPause);
         }
         auto closed = stream_->close_aged(wall_ns());
+        if (closed) closed = hand_over_segments();
         if (!closed) return pass(closed);
-        hand_over_segments();
     }
 }
 
-void DiskWorker::hand_over_segments() {
-    for (SegmentPtr& segment : stream_->take_closed()) uploader_->add(std::move(segment));
+Result<void> DiskWorker::hand_over_segments() {
+    auto closed = stream_->take_closed();
+    if (!closed) return pass(closed);
+    for (SegmentPtr& segment : *closed) uploader_->add(std::move(segment));
+    return {};
 }
 
 Result<void> DiskWorker::attend() {

@@ -92,7 +92,7 @@ class DiskWorker {
     // Acknowledgements, tasks of other threads, figures.
     Result<void> attend();
     void publish();
-    void hand_over_segments();
+    Result<void> hand_over_segments();
     Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
     bool under_pressure() const;
     void wait_until(Clock::time_point until);

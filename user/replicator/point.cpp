@@ -239,7 +239,8 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     auto position = stream_->tag(tag, wall_ns());
     if (!position) return pass(position);
     report.position = *position;
-    hand_over_segments();
+    auto handed = hand_over_segments();
+    if (!handed) return pass(handed);
     return report;
 }
 

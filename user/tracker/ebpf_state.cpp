@@ -34,6 +34,7 @@ Continuity EbpfState::continuity() const {
     continuity.session.bytes = from.session;
     continuity.next_session.bytes = from.next_session;
     continuity.acked_position = from.acked_position;
+    continuity.sent_position = from.sent_position;
     continuity.synced = from.synced != 0;
     return continuity;
 }
@@ -46,6 +47,7 @@ void EbpfState::set_continuity(const Continuity& continuity) {
     to.session = continuity.session.bytes;
     to.next_session = continuity.next_session.bytes;
     to.acked_position = continuity.acked_position;
+    to.sent_position = continuity.sent_position;
     to.synced = continuity.synced ? 1 : 0;
     number.store(next);
 }

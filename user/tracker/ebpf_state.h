@@ -20,6 +20,7 @@ namespace herald::tracker {
 struct ContinuityDisk {
     std::array<std::byte, 16> disk, session, next_session;
     uint64_t acked_position;
+    uint64_t sent_position;
     uint64_t synced;
 };
 

@@ -28,6 +28,9 @@ struct Continuity {
     Uuid session;                 // the session that last wrote here; nil before the first
     Uuid next_session;            // a session that was asked for and may have been granted
     uint64_t acked_position = 0;  // newest position whose bits may have been cleared
+    // Newest position that may have been sent. A server that holds more got it from a later state
+    // of this machine (a snapshot was reverted) or from a clone.
+    uint64_t sent_position = 0;
     bool synced = false;          // an initial sync was completed at some time
 };
 

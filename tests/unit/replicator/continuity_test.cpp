@@ -15,6 +15,7 @@ struct Case {
     Case() {
         continuity.session = ours;
         continuity.acked_position = 100;
+        continuity.sent_position = 130;
         continuity.synced = true;
         grant.previous_session = ours;
         grant.head = 120;
@@ -52,6 +53,14 @@ TEST_CASE_METHOD(Case, "a server that lost what it acknowledged leads to a compa
     const Verdict verdict = judge(continuity, std::nullopt, grant);
     REQUIRE(verdict.baseline == Baseline::initial);
     REQUIRE_FALSE(verdict.gap.empty());
+}
+
+TEST_CASE_METHOD(Case, "a server that holds more than was sent leads to a compare") {
+    // A snapshot was reverted: session and acknowledged position are those of before.
+    grant.head = 131;
+    REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::compare);
+    grant.head = 130;
+    REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::continues);
 }
 
 TEST_CASE_METHOD(Case, "an unfinished compare is begun again") {

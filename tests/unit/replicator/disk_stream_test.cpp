@@ -58,7 +58,9 @@ struct Host {
     std::vector<hrl::RecordKind> kinds() {
         REQUIRE(stream->flush());
         std::vector<hrl::RecordKind> found;
-        for (const SegmentPtr& segment : stream->take_closed()) {
+        const auto closed = stream->take_closed();
+        REQUIRE(closed);
+        for (const SegmentPtr& segment : *closed) {
             REQUIRE(hrl::verify_segment(hrl::memory_source(segment->bytes, "segment"),
                                         [&](const hrl::Record& record) -> Result<void> {
                                             found.push_back(record.kind);
@@ -200,7 +202,7 @@ TEST_CASE_METHOD(Host, "a crash at any step of a compare makes the next session 
         REQUIRE(stream->baseline_done());
         boot();
         REQUIRE(stream->intend(Uuid::random()));
-        REQUIRE(stream->adopt({10, 62, {}, third->session, 8, true}, now)->baseline ==
+        REQUIRE(stream->adopt({10, 61, {}, third->session, 8, true}, now)->baseline ==
                 Baseline::continues);
         REQUIRE(pinned.dirty(1));
     }
@@ -234,11 +236,13 @@ TEST_CASE_METHOD(Host, "segments name the one before and continue its positions"
     const Uuid head = Uuid::random();
     pinned.gap.reset();
     pinned.continuity.session = Uuid::random();
+    pinned.continuity.sent_position = 20;
     start({4, 20, head, pinned.continuity.session, 8, true});
     REQUIRE(stream->begin_scan(true, now));
     REQUIRE(stream->finish_scan(false, now));
     REQUIRE(stream->flush());
-    const auto segments = stream->take_closed();
+    const auto segments = *stream->take_closed();
+    REQUIRE(pinned.continuity.sent_position == stream->last_position());
     REQUIRE(segments.size() == 2);
     REQUIRE(segments[0]->header.previous_segment == head);
     REQUIRE(segments[0]->header.first_position == 21);
