@@ -34,7 +34,7 @@ void print_made(const EnrolledFolder& folder) {
 void print_machine_steps(const EnrolledFolder& folder) {
     fmt::print(
         "  on the machine '{}', with the content of {} in /etc/herald:\n"
-        "      herald-replicator --config /etc/herald/replicator.toml\n"
+        "      systemctl enable --now herald-guardian herald-replicator\n"
         "      cbtctl protect /dev/DISK\n",
         folder.name, folder.path.native());
 }
@@ -69,7 +69,7 @@ Result<void> run_init(const CommonOptions& common, const InitRequest& request) {
         if (folder.what == "server")
             fmt::print(
                 "  on the server, with the content of {} in /etc/herald:\n"
-                "      herald-process-server --config /etc/herald/process-server.toml\n",
+                "      systemctl enable --now herald-process-server\n",
                 folder.path.native());
         if (folder.what == "machine") print_machine_steps(folder);
         if (folder.what == "operator") print_operator_steps(folder);

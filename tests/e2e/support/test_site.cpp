@@ -63,9 +63,10 @@ void TestSite::start_server() {
     FAIL("the server does not answer: " + server_->err());
 }
 
-void TestSite::restart_server() {
+void TestSite::restart_server(std::chrono::milliseconds down) {
     server_->signal(SIGKILL);
     REQUIRE(server_->wait(std::chrono::seconds(10)));
+    std::this_thread::sleep_for(down);
     start_server();
 }
 

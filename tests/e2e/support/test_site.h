@@ -25,8 +25,8 @@ class TestSite {
     const Uuid& machine() const { return machine_; }
     Process& server() { return *server_; }
 
-    // SIGKILL and a new start on the same port.
-    void restart_server();
+    // SIGKILL, and after a while a new start on the same port.
+    void restart_server(std::chrono::milliseconds down = std::chrono::milliseconds(0));
 
     // A new connection with the certificate of a folder of the site: "machine", "operator", ...
     std::unique_ptr<wire::HttpClient> client(const std::string& folder) const;
