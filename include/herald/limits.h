@@ -65,6 +65,9 @@
 #define HERALD_DIGESTS_PER_REQUEST_MAX 65536u
 #define HERALD_LIST_ROWS_MAX 10000u
 
+/* Objects of one disk that no row refers to: what a crash can leave (a window, a few times over).
+ * More means that the catalog is not this store's, and nothing is removed. */
+#define HERALD_GARBAGE_PER_DISK_MAX 64u
 /* Drain passes a replicator tells apart while they are under way: 100 s at ten passes a second. */
 #define HERALD_BACKLOG_PASSES_MAX 1024u
 /* Segments and read buffers over all disks of one replicator; with TLS, maps and code it stays
@@ -72,9 +75,6 @@
 #define HERALD_REPLICATOR_BYTES_MAX (128u << 20)
 /* Reads of a disk under way: past this a disk's own queue only gets longer. */
 #define HERALD_READS_PER_DISK_MAX 16u
-/* Objects of one disk that no row refers to: what a crash can leave (a window, a few times over).
- * More means that the catalog is not this store's, and nothing is removed. */
-#define HERALD_GARBAGE_PER_DISK_MAX 64u
 
 /* A tag's name and a disk's name: long enough for a sentence, short enough for a table. */
 #define HERALD_NAME_BYTES_MAX 255u

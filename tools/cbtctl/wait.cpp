@@ -18,8 +18,8 @@ constexpr auto kAsk = std::chrono::milliseconds(250);
 constexpr auto kAnswer = std::chrono::seconds(10);
 
 bool syncing(const json& disk) {
-    const std::string state = text(disk, "state");
-    return has(disk, "sync") || state == "starting" || state == "initial sync" || state == "resync";
+    const auto synced = disk.find("synced");
+    return synced == disk.end() || !synced->is_boolean() || !synced->get<bool>();
 }
 
 }  // namespace
@@ -29,6 +29,7 @@ int wait_synced(const Context& context, const std::string& name,
     const auto started = Clock::now();
     std::optional<Progress> progress;
     uint64_t total = 0;
+    std::string said;
     for (;;) {
         int exit = kDone;
         auto answer = ask(context, {{"op", "status"}, {"disk", name}}, kAnswer, exit);
@@ -60,6 +61,12 @@ int wait_synced(const Context& context, const std::string& name,
         } else if (!progress && syncing(*answer)) {
             total = number(*answer, "bytes");
             progress.emplace("sync " + text(*answer, "path"), total);
+        }
+        // What keeps the sync from going on is worth a line, once for each cause.
+        if (text(*answer, "state") == "degraded" && text(*answer, "cause") != said) {
+            said = text(*answer, "cause");
+            fmt::print(stderr, "{}: {}; waiting ({})\n", text(*answer, "path"), said,
+                       text(*answer, "remedy"));
         }
         if (!syncing(*answer)) {
             if (progress) {

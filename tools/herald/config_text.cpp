@@ -77,7 +77,6 @@ std::string replicator_toml(const Site& site, const Uuid& machine, const std::st
         "control_socket = {}\n"
         "guardian_socket = {}\n"
         "state_dir = {}\n"
-        "bpf_dir = {}\n"
         "\n"
         "[points]\n"
         "every_s = {}  # a recovery point of every disk this often; 0: only when asked for\n"
@@ -87,8 +86,7 @@ std::string replicator_toml(const Site& site, const Uuid& machine, const std::st
         "# path = \"/dev/sda\"\n",
         server_section(site), tls_section("machine"), to_string(machine), toml_quoted(name),
         quoted_path(site.run_dir / "replicator.sock"), quoted_path(site.run_dir / "guardian.sock"),
-        quoted_path(site.state_dir / "replicator"),
-        quoted_path(site.bpf_dir.empty() ? site.run_dir / "bpf" : site.bpf_dir),
+        quoted_path(site.state_dir / "replicator"), quoted_path(site.run_dir / "bpf"),
         site.points_every_s);
 }
 
@@ -107,11 +105,10 @@ std::string site_toml(const Site& site) {
         "port = {}\n"
         "run_dir = {}\n"
         "state_dir = {}\n"
-        "bpf_dir = {}\n"
         "points_every_s = {}\n"
         "valid_days = {}\n",
         hosts, site.port, quoted_path(site.run_dir), quoted_path(site.state_dir),
-        quoted_path(site.bpf_dir), site.points_every_s, site.valid_days);
+        site.points_every_s, site.valid_days);
 }
 
 Result<Site> parse_site_toml(const std::filesystem::path& file) {
@@ -134,7 +131,6 @@ Result<Site> parse_site_toml(const std::filesystem::path& file) {
         site.port = uint16_t(port);
         site.run_dir = table["run_dir"].value_or(site.run_dir.native());
         site.state_dir = table["state_dir"].value_or(site.state_dir.native());
-        site.bpf_dir = table["bpf_dir"].value_or(site.bpf_dir.native());
         site.points_every_s = table["points_every_s"].value_or(site.points_every_s);
         site.valid_days = table["valid_days"].value_or(site.valid_days);
         return site;

@@ -53,6 +53,7 @@ class CommandLine {
         app_.footer(kExitStatuses);
         add_init();
         add_enrol();
+        add_config(&app_);
         add_disks();
         add_points();
         add_status();
@@ -80,11 +81,15 @@ class CommandLine {
 
   private:
     void add_common(CLI::App* sub) {
-        sub->add_option_function<std::string>(
+        add_config(sub);
+        add_json(sub);
+    }
+    // Taken before the verb and after it.
+    void add_config(CLI::App* app) {
+        app->add_option_function<std::string>(
                "--config", [this](const std::string& file) { common_.config = file; },
                "Configuration (default: ~/.config/herald/herald.toml, /etc/herald/herald.toml)")
             ->type_name("FILE");
-        add_json(sub);
     }
     void add_json(CLI::App* sub) { sub->add_flag("--json", common_.json, "Print JSON"); }
 
@@ -117,15 +122,13 @@ class CommandLine {
         sub->add_option("--store", init_.site.store_dir,
                         "Where the server keeps segments (default: STATE_DIR/store)")
             ->type_name("DIR");
-        sub->add_option("--run-dir", init_.site.run_dir, "Where daemons put their sockets")
+        sub->add_option("--run-dir", init_.site.run_dir,
+                        "Where daemons put their sockets, and the tracker its pins (in bpf/)")
             ->type_name("DIR")
             ->capture_default_str();
         sub->add_option("--state-dir", init_.site.state_dir, "Where daemons keep their state")
             ->type_name("DIR")
             ->capture_default_str();
-        sub->add_option("--bpf-dir", init_.site.bpf_dir,
-                        "Where the tracker pins its maps (default: RUN_DIR/bpf)")
-            ->type_name("DIR");
         sub->add_option("--points-every", init_.site.points_every_s,
                         "Seconds between recovery points; 0: only when asked for")
             ->type_name("SECONDS")

@@ -106,6 +106,9 @@ nlohmann::json to_json(const DiskStatus& status, bool with_counters) {
         {"live_blocks", facts.live_blocks},
         {"rpo_s", nullptr},
         {"backlog_age_s", nullptr},
+        {"synced",
+         facts.synced && facts.sync_began_ns == 0 &&
+             (facts.phase == WorkerPhase::catching_up || facts.phase == WorkerPhase::stopped)},
         {"sync", nullptr},
         {"last_point", nullptr},
         {"io_engine", facts.io_engine},

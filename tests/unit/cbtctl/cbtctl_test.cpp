@@ -47,6 +47,7 @@ json disk_status() {
             {"live_blocks", 0},
             {"rpo_s", 12.5},
             {"backlog_age_s", 0.8},
+            {"synced", true},
             {"sync", nullptr},
             {"last_point",
              {{"id", "p-1"},
@@ -285,6 +286,7 @@ TEST_CASE("waiting for the sync shows progress, ends when it is done and gives u
         json disk = disk_status();
         if (asked++ < 4) {
             disk["state"] = "initial sync";
+            disk["synced"] = false;
             disk["sync"] = {{"done_bytes", asked * 100u << 20}, {"total_bytes", 1u << 30}};
         }
         (void)peer.send(disk);

@@ -56,7 +56,6 @@ TEST_CASE("what a site remembers is read back as it was") {
     site.port = 1;
     site.run_dir = "/tmp/run";
     site.state_dir = "/tmp/state\nwith a line break";
-    site.bpf_dir = "/tmp/bpf";
     site.points_every_s = 7;
     site.valid_days = 9;
     REQUIRE(replace_file(dir.path() / "site.toml", as_bytes(site_toml(site))));
@@ -66,7 +65,6 @@ TEST_CASE("what a site remembers is read back as it was") {
     CHECK(read->port == 1);
     CHECK(read->run_dir == site.run_dir);
     CHECK(read->state_dir == site.state_dir);
-    CHECK(read->bpf_dir == site.bpf_dir);
     CHECK(read->points_every_s == 7);
     CHECK(read->valid_days == 9);
 }

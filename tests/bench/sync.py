@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Initial sync end to end over loopback TLS: CPU seconds per GB of replicator plus server, beside the
+floor measured in the same run. Goal: at most 1.5 times the floor. Also peak RSS of both (limit 256 MiB)."""
+import argparse
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from rig import BIN, Rig, skip_unless_possible  # noqa: E402
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_rss_mib(pid: int) -> float:
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM")
+
+
+def fill(path: pathlib.Path, mib: int) -> None:
+    """As tests/bench/compressible.h: runs of 64 random bytes, each twice: about 2 : 1 under LZ4."""
+    rng = random.Random(1)
+    chunk = b"".join(run * 2 for run in (rng.randbytes(64) for _ in range(1 << 17)))  # 16 MiB
+    with open(path, "r+b") as file:
+        for number in range(mib // 16):
+            file.write(number.to_bytes(64, "little") + chunk[64:])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    skip_unless_possible()
+    mib = 256 if args.quick else 2048
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run([BIN / "bench_floor", "--json", out.name] + (["--quick"] if args.quick else []), check=True)
+        floor = json.loads(pathlib.Path(out.name).read_text())
+    with Rig(size_mib=mib, mounted=False) as rig:
+        with open(rig.loop, "r+b"):
+            fill(pathlib.Path(rig.loop), mib)
+        rig.start()
+        pids = {name: rig.processes[name].pid for name in ("replicator", "server")}
+        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        began = time.monotonic()
+        rig.protect(wait=False)
+        while rig.status()["state"] != "protected" and rig.status().get("sync") is not None or \
+                rig.status()["received"] == 0 or rig.status()["todo_blocks"] + rig.status()["in_flight_blocks"] > 0:
+            time.sleep(0.1)
+            if time.monotonic() - began > 600:
+                raise TimeoutError(rig.status())
+        seconds = time.monotonic() - began
+        gb = (mib << 20) / 1e9
+        cpu = {name: (cpu_seconds(pid) - before[name]) / gb for name, pid in pids.items()}
+        rss = {name: peak_rss_mib(pid) for name, pid in pids.items()}
+    total = sum(cpu.values())
+    ratio = total / floor["cpu_s_per_gb"]
+    print(f"initial sync of {mib} MiB at {floor['ratio']:.2f} : 1: {seconds:.1f} s, {(mib << 20) / 1e6 / seconds:.0f} MB/s")
+    print(f"CPU s/GB: replicator {cpu['replicator']:.2f} + server {cpu['server']:.2f} = {total:.2f}; "
+          f"floor {floor['cpu_s_per_gb']:.2f}; {ratio:.2f} times the floor (goal 1.5)")
+    print(f"peak RSS MiB: replicator {rss['replicator']:.0f}, server {rss['server']:.0f} (limit 256)")
+    if args.json:
+        args.json.write_text(json.dumps({"mb_per_s": (mib << 20) / 1e6 / seconds, "cpu_s_per_gb": cpu, "floor": floor,
+                                         "times_floor": ratio, "peak_rss_mib": rss}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What every file of the tree keeps to: SPDX line, ASCII source, no work left open, a README per folder."""
+import pathlib
+import re
+import subprocess
+import sys
+
+SOURCE = {".h", ".hpp", ".c", ".cpp", ".py", ".cmake", ".sh"}
+OPEN_WORK = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+README_LINES_MAX = 20
+
+
+def main() -> int:
+    root = pathlib.Path(__file__).resolve().parents[2]
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")
+    names = [n for n in listed if n and (root / n).is_file()]
+    wrong = []
+    for name in names:
+        path = root / name
+        script = path.read_bytes()[:2] == b"#!"
+        if path.suffix not in SOURCE and path.name != "CMakeLists.txt" and not script:
+            continue
+        data = path.read_bytes()
+        head = data[:400].decode("ascii", "replace")
+        if "SPDX-License-Identifier:" not in head:
+            wrong.append(f"{name}: no SPDX line at the top")
+        if any(byte > 126 for byte in data):
+            wrong.append(f"{name}: a byte that is not ASCII")
+        for number, line in enumerate(data.decode("ascii", "replace").split("\n"), 1):
+            if OPEN_WORK.search(line):
+                wrong.append(f"{name}:{number}: work left open: {line.strip()[:80]}")
+    for folder in sorted({str(pathlib.PurePath(n).parent) for n in names
+                          if n.startswith(("user/", "kernel/", "tools/"))}):
+        if folder.count("/") != 1:
+            continue
+        readme = root / folder / "README.md"
+        if not readme.exists():
+            wrong.append(f"{folder}: no README.md")
+        elif len(readme.read_text().splitlines()) > README_LINES_MAX:
+            wrong.append(f"{folder}/README.md: more than {README_LINES_MAX} lines")
+    print(f"{len(names)} files checked, {len(wrong)} wrong")
+    for line in wrong:
+        print(line)
+    return 1 if wrong or not names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
