@@ -134,8 +134,7 @@ Result<nlohmann::json> ProtectedMachine::tag(const std::string& name,
 }
 
 std::string ProtectedMachine::sha256_of_disk() {
-    return sh("set -o pipefail 2>/dev/null; dd if=" + disk_->device() +
-              " iflag=direct bs=1M status=none | sha256sum")
+    return sh("dd if=" + disk_->device() + " iflag=direct bs=1M status=none | sha256sum")
         .substr(0, 64);
 }
 
