@@ -86,12 +86,7 @@ std::string replicator_toml(const Site& site, const Uuid& machine, const std::st
         "# path = \"/dev/sda\"\n",
         server_section(site), tls_section("machine"), to_string(machine), toml_quoted(name),
         quoted_path(site.run_dir / "replicator.sock"), quoted_path(site.run_dir / "guardian.sock"),
-<<<<<<< HEAD
         quoted_path(site.state_dir / "replicator"), quoted_path(site.run_dir / "bpf"),
-=======
-        quoted_path(site.state_dir / "replicator"),
-        quoted_path(site.bpf_dir.empty() ? site.run_dir / "bpf" : site.bpf_dir),
->>>>>>> cli
         site.points_every_s);
 }
 

@@ -24,10 +24,6 @@ struct Site {
     std::filesystem::path run_dir = "/run/herald";
     std::filesystem::path state_dir = "/var/lib/herald";
     std::filesystem::path store_dir;  // empty: state_dir/store
-<<<<<<< HEAD
-=======
-    std::filesystem::path bpf_dir;    // empty: run_dir/bpf
->>>>>>> cli
     unsigned points_every_s = 300;
     unsigned valid_days = 3650;
 };

@@ -129,12 +129,6 @@ class CommandLine {
         sub->add_option("--state-dir", init_.site.state_dir, "Where daemons keep their state")
             ->type_name("DIR")
             ->capture_default_str();
-<<<<<<< HEAD
-=======
-        sub->add_option("--bpf-dir", init_.site.bpf_dir,
-                        "Where the tracker pins its maps (default: RUN_DIR/bpf)")
-            ->type_name("DIR");
->>>>>>> cli
         sub->add_option("--points-every", init_.site.points_every_s,
                         "Seconds between recovery points; 0: only when asked for")
             ->type_name("SECONDS")
