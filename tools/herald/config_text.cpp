@@ -77,6 +77,7 @@ std::string replicator_toml(const Site& site, const Uuid& machine, const std::st
         "control_socket = {}\n"
         "guardian_socket = {}\n"
         "state_dir = {}\n"
+        "bpf_dir = {}\n"
         "\n"
         "[points]\n"
         "every_s = {}  # a recovery point of every disk this often; 0: only when asked for\n"
