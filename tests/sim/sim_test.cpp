@@ -53,8 +53,12 @@ TEST_CASE("every promise holds after every event, whatever fails") {
               << total.crashed_at.size() << " kinds of step:";
     for (const std::string& step : total.crashed_at) std::cout << ' ' << step;
     std::cout << std::endl;
-    CHECK(total.points > runs);
-    if (runs > 100) CHECK(total.crashed_at.size() >= 20);
+    CHECK(total.points >= runs);
+    if (runs > 100) {
+        // What the runs are worth: points in plenty, and crashes at nearly every kind of step.
+        CHECK(total.points > 5 * runs);
+        CHECK(total.crashed_at.size() >= 20);
+    }
 }
 
 TEST_CASE("a broken rule is noticed within a normal number of runs") {
