@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Longer than most files: one route after the other, each as it stands in protocol.h.
 #include "user/process_server/service.h"
 
 #include <spdlog/spdlog.h>

@@ -2,6 +2,7 @@
 // The catalog in SQLite. One connection and one lock: a commit is one fsync of the write-ahead
 // log, and callers batch (commit() takes many). Digests are kept in rows of 256 chunks (4 KiB), so
 // that a scan's segment of 128 chunks changes one or two rows.
+// Longer than most files: schema, rows and the one conditional transaction are read together.
 #include <algorithm>
 #include <map>
 #include <mutex>

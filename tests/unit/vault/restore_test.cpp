@@ -111,11 +111,15 @@ TEST_CASE("a flipped byte anywhere in a stored segment is refused, naming the se
     const std::string id = to_string(sample.provider.infos[0].segment);
     // Beyond the blocks' bytes this visits every byte of header, index and footer.
     const size_t step = file.size() > 3000 ? 7 : 1;
+    test::TempDir dir;
+    auto target = vault::open_restore_target(dir.path() / "image", kDisk, false);
+    REQUIRE(target);
     for (size_t at = 0; at < file.size(); at += step) {
         file[at] ^= std::byte{0x10};
-        auto image = sample.restore(sample.points[0].position);
-        REQUIRE_FALSE(image);
-        CHECK(image.error().message.find(id) != std::string::npos);
+        auto done = vault::restore(sample.provider, {sample.disk, sample.points[0].position, kDisk,
+                                                     target->fd.get(), "image"});
+        REQUIRE_FALSE(done);
+        CHECK(done.error().message.find(id) != std::string::npos);
         file[at] ^= std::byte{0x10};
     }
     CHECK(sample.restore(sample.points[0].position));
