@@ -21,6 +21,10 @@ std::string distrust(const tracker::Continuity& ours, const std::optional<std::s
         return fmt::format("the server ends at position {}, but had acknowledged {}", grant.head,
                            ours.acked_position);
     }
+    if (grant.head > 0 && grant.head_epoch >= grant.epoch) {
+        return "the session asked for was granted and used before, which this machine does not "
+               "remember: it was reverted to an earlier state, or is a clone";
+    }
     if (grant.head > ours.sent_position) {
         return fmt::format(
             "the server ends at position {}, but this machine remembers sending {} at "

@@ -254,6 +254,11 @@ Result<void> DiskWorker::protect() {
     options.machine = host_.config.machine;
     options.disk = id_;
     options.name = fmt::format("{} on {}", now->node().native(), host_.config.machine_name);
+    if (size_t end = HERALD_NAME_BYTES_MAX; options.name.size() > end) {
+        // At the begin of a UTF-8 character.
+        while (end > 0 && (uint8_t(options.name[end]) & 0xc0) == 0x80) --end;
+        options.name.resize(end);
+    }
     options.identity = disk_.identity;
     options.disk_bytes = now->bytes;
     options.segment_bytes = std::min(host_.config.segment_bytes, unsent_bytes_max_ / 4);

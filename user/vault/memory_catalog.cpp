@@ -33,6 +33,7 @@ Result<GrantReply> MemoryCatalog::grant(const Uuid& disk, const Uuid& machine,
     reply.grant.head = row.head;
     reply.grant.head_segment = row.head_segment;
     reply.grant.previous_session = row.previous_session;
+    if (!entry.segments.empty()) reply.grant.head_epoch = entry.segments.rbegin()->second.epoch;
     reply.grant.digests = !entry.digests.empty();
     return reply;
 }

@@ -439,6 +439,11 @@ class SqliteCatalog : public Catalog {
         reply.grant.head = row.head;
         reply.grant.head_segment = row.head_segment;
         reply.grant.previous_session = row.previous_session;
+        Statement newest = database_.prepare(
+            "SELECT epoch FROM segments WHERE disk = ? ORDER BY first_position DESC LIMIT 1");
+        auto head = newest.bind(disk).step();
+        if (!head) return pass(head);
+        if (*head) reply.grant.head_epoch = newest.number(0);
         reply.grant.digests = *digests;
         return {};
     }

@@ -137,6 +137,7 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, SessionGran
     v.id("previous_session", m.previous_session);
     v.number("window_segments", m.window_segments, 1, 1024);
     v.flag("digests", m.digests);
+    v.number("head_epoch", m.head_epoch, 0, kAny);
 }
 
 template <class V, class M>

@@ -55,6 +55,10 @@ struct SessionGrant {
     Uuid previous_session;  // the session of the epoch before; nil for the first
     uint32_t window_segments = 0;
     bool digests = false;  // the server knows digests of this disk
+    // The epoch that wrote head_segment; 0 for an empty stream. Equal to `epoch`, the session was
+    // not only granted before but used: by a later state of this machine, if this one knows nothing
+    // of it (a snapshot was reverted).
+    uint64_t head_epoch = 0;
 };
 
 struct SegmentAck {

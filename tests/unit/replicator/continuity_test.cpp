@@ -19,6 +19,8 @@ struct Case {
         continuity.synced = true;
         grant.previous_session = ours;
         grant.head = 120;
+        grant.epoch = 8;
+        grant.head_epoch = 7;
         grant.digests = true;
     }
 };
@@ -61,6 +63,12 @@ TEST_CASE_METHOD(Case, "a server that holds more than was sent leads to a compar
     REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::compare);
     grant.head = 130;
     REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::continues);
+}
+
+TEST_CASE_METHOD(Case, "a session that was used before leads to a compare") {
+    // A snapshot taken between asking and the grant was reverted.
+    grant.head_epoch = 8;
+    REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::compare);
 }
 
 TEST_CASE_METHOD(Case, "an unfinished compare is begun again") {

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// dirty_or_delivered with a real disk and real processes: the replicator is killed at every named
+// step, and at random instants; every point then taken restores exactly, and what is read again
+// stays within the blocks that were written since the last point.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "herald/limits.h"
+#include "tests/catch.hpp"
+#include "tests/e2e/replicator/protected_machine.h"
+
+using namespace herald;
+using namespace herald::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr uint64_t kDiskMib = 24;
+constexpr uint64_t kBlocks = kDiskMib * 16;
+
+class Killing {
+  public:
+    Killing() : machine(std::to_string(kDiskMib) + "M"), random(seed()) {
+        memory = static_cast<std::byte*>(std::aligned_alloc(4096, HERALD_BLOCK_BYTES));
+        machine.start();
+        machine.wait_clean();
+        machine.kill();
+    }
+    ~Killing() { std::free(memory); }
+
+    static uint64_t seed() {
+        const char* text = std::getenv("HERALD_SEED");
+        const uint64_t value = text ? std::strtoull(text, nullptr, 10) : std::random_device{}();
+        std::cout << "HERALD_SEED=" << value << std::endl;
+        return value;
+    }
+    void write(unsigned times) {
+        Fd fd = *open_file(machine.disk().device(), O_WRONLY | O_DIRECT);
+        for (unsigned i = 0; i < times; ++i) {
+            const uint64_t block = random() % kBlocks;
+            const uint64_t at = random() % 16;
+            std::fill_n(memory, 4096, std::byte(random()));
+            REQUIRE(::pwrite(fd.get(), memory, 4096,
+                             off_t(block * HERALD_BLOCK_BYTES + at * 4096)) == 4096);
+            written.insert(block);
+        }
+    }
+    // After a kill: a new process, a point, and the comparison. whole_disk: a compare is allowed.
+    void recover(const std::string& how, bool whole_disk) {
+        INFO(how);
+        machine.start();
+        write(3);
+        machine.wait_clean();
+        auto point = machine.tag(how);
+        INFO((point ? "" : point.error().message));
+        REQUIRE(point);
+        const auto status = machine.status();
+        if (!whole_disk) {
+            CHECK(status["gap"] == "");
+            // A block written again while it is read is read again: those of write() above.
+            CHECK(status["read_bytes"].get<uint64_t>() <=
+                  (written.size() + 3) * HERALD_BLOCK_BYTES);
+        }
+        REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
+        written.clear();
+        machine.kill();
+    }
+
+    ProtectedMachine machine;
+    std::mt19937_64 random;
+    std::byte* memory;
+    std::set<uint64_t> written;
+};
+
+bool tier_is(const char* name) {
+    const char* tier = std::getenv("HERALD_TIER");
+    return tier && std::string_view(tier) == name;
+}
+
+#define NEEDS_PROTECTED_MACHINE()                                                \
+    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
+        std::cout << "SKIPPED: " << why << "\n";                                 \
+        return;                                                                  \
+    }
+
+}  // namespace
+
+TEST_CASE("killed at any named step, the next point is exact and little is read again") {
+    NEEDS_PROTECTED_MACHINE();
+    Killing test;
+    // Reached at every start, or by writing, or by a point.
+    for (const char* step :
+         {"replicator.intended", "replicator.granted", "replicator.recovered",
+          "replicator.session_saved", "replicator.segment_closed", "replicator.sent_saved",
+          "replicator.segment_sent", "replicator.acked", "replicator.acked_saved",
+          "replicator.bits_cleared", "replicator.drained", "replicator.taken", "replicator.read",
+          "replicator.emitted", "replicator.frozen", "replicator.thawed", "replicator.tagged"}) {
+        INFO(step);
+        test.write(6);
+        // Not always the first time: a later one finds more under way.
+        test.machine.start(fmt::format("{}:{}", step, 1 + test.random() % 2));
+        std::thread tagger([&] {
+            for (int i = 0; i < 40; ++i) {
+                (void)test.machine.tag("never stored");
+                std::this_thread::sleep_for(50ms);
+            }
+        });
+        for (int i = 0; i < 100 && !test.machine.died_within(20ms); ++i) test.write(1);
+        const bool died = test.machine.died_within(10s);
+        tagger.join();
+        CHECK(died);
+        if (!died) test.machine.kill();
+        test.recover(step, false);
+    }
+}
+
+TEST_CASE("killed at any step of a compare, the compare is begun again and nothing is missed") {
+    NEEDS_PROTECTED_MACHINE();
+    Killing test;
+    for (const char* step : {"replicator.distrusted", "replicator.compared",
+                             "replicator.baseline_saved", "replicator.gap_cleared"}) {
+        INFO(step);
+        test.write(6);
+        test.machine.start(step);
+        (void)test.machine.try_ask({{"op", "list"}});
+        for (int i = 0; i < 100 && !test.machine.died_within(20ms); ++i) {
+            (void)test.machine.try_ask(
+                {{"op", "resync"}, {"disk", test.machine.disk().device()}, {"how", "digest"}});
+            test.write(1);
+        }
+        const bool died = test.machine.died_within(10s);
+        CHECK(died);
+        if (!died) test.machine.kill();
+        test.recover(step, true);
+    }
+}
+
+TEST_CASE("killed at random instants, the next point is exact and little is read again") {
+    NEEDS_PROTECTED_MACHINE();
+    Killing test;
+    const int rounds = tier_is("nightly") ? 200 : tier_is("ci") ? 20 : 4;
+    for (int round = 0; round < rounds; ++round) {
+        test.write(6);
+        test.machine.start();
+        const auto until =
+            std::chrono::steady_clock::now() + std::chrono::milliseconds(test.random() % 1500);
+        while (std::chrono::steady_clock::now() < until) {
+            test.write(1);
+            std::this_thread::sleep_for(5ms);
+        }
+        test.machine.kill();
+        test.recover(fmt::format("round {}", round), false);
+    }
+}
