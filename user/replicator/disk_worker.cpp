@@ -333,6 +333,7 @@ Result<void> DiskWorker::run_session() {
         auto compared = compare();
         if (!compared) return compared;
     }
+    facts_.phase = WorkerPhase::catching_up;
     while (!session_over()) {
         const auto pass_began = Clock::now();
         auto passed = one_pass();

@@ -2,7 +2,7 @@
 // The daemon end to end: a live filesystem, points under freezes, and what refuses them.
 #include <signal.h>
 
-#include <fstream>
+#include <fcntl.h>
 #include <iostream>
 #include <thread>
 
@@ -34,8 +34,12 @@ class Workload {
   private:
     void run() {
         for (unsigned i = 0; !stop_; ++i) {
-            std::ofstream file(dir_ / ("f" + std::to_string(i % 20)), std::ios::binary);
-            file << std::string(size_t(1 + i % 7) * 37'000, char('a' + i % 26));
+            // Closed on exec: a daemon started meanwhile must not keep the mount busy.
+            const auto path = dir_ / ("f" + std::to_string(i % 20));
+            if (auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC)) {
+                const Bytes bytes(size_t(1 + i % 7) * 37'000, std::byte('a' + i % 26));
+                (void)write_exact(file->get(), 0, bytes, path.native());
+            }
             std::this_thread::sleep_for(3ms);
         }
     }
@@ -94,6 +98,17 @@ TEST_CASE("a terminated replicator has sent what it read, and goes on where it w
     const auto status = machine.status();
     REQUIRE(status["gap"] == "");
     REQUIRE(status["read_bytes"] == 2 * 65536);
+}
+
+TEST_CASE("a clean disk is protected again at once after a restart, and nothing is read") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("32M");
+    machine.start();
+    machine.wait_clean();
+    machine.kill();
+    machine.start();
+    machine.wait_clean();
+    REQUIRE(machine.status()["read_bytes"] == 0);
 }
 
 TEST_CASE("without a guardian nothing is frozen and the point is refused with the remedy") {
