@@ -27,7 +27,9 @@ constexpr size_t kTlsRecordBytes = 16 << 10;
 double cpu_seconds() {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) { return double(t.tv_sec) + double(t.tv_usec) / 1e6; };
+    const auto seconds = [](const timeval& t) {
+        return double(t.tv_sec) + double(t.tv_usec) / 1e6;
+    };
     return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -104,7 +106,8 @@ int main(int argc, char** argv) {
             HERALD_ASSERT(n > 0);
             const ByteView stored = ByteView(packed).first(size_t(n));
             tls.seal_and_open(stored);
-            HERALD_ASSERT(write_exact(fd.get(), packed_bytes % (1u << 30), stored, path).has_value());
+            HERALD_ASSERT(
+                write_exact(fd.get(), packed_bytes % (1u << 30), stored, path).has_value());
             packed_bytes += size_t(n);
         }
     }
@@ -112,7 +115,8 @@ int main(int argc, char** argv) {
     const double cpu = cpu_seconds() - before;
     const double gb = double(data.size() * rounds) / 1e9;
     const double ratio = double(data.size() * rounds) / double(packed_bytes);
-    fmt::print("floor: {:.2f} CPU seconds per GB at {:.2f} : 1 (check {:x})\n", cpu / gb, ratio, sum);
+    fmt::print("floor: {:.2f} CPU seconds per GB at {:.2f} : 1 (check {:x})\n", cpu / gb, ratio,
+               sum);
     if (!json_path.empty()) {
         std::ofstream(json_path) << nlohmann::json{{"cpu_s_per_gb", cpu / gb}, {"ratio", ratio}};
     }

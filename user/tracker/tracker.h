@@ -31,7 +31,7 @@ struct Continuity {
     // Newest position that may have been sent. A server that holds more got it from a later state
     // of this machine (a snapshot was reverted) or from a clone.
     uint64_t sent_position = 0;
-    bool synced = false;          // an initial sync was completed at some time
+    bool synced = false;  // an initial sync was completed at some time
 };
 
 struct TrackerCounters {
