@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A tracker gap is named and leads to a digest compare, never to silence and never to a full copy:
-pins removed, disk detached and written meanwhile, another copy of the machine was active."""
+pins removed, disk detached and written meanwhile."""
 import os
 import sys
 
-from rig import Rig, run, seeded, skip_unless_possible, wait_until
+from rig import Rig, run, seeded, skip_unless_possible
 
 
 def expect_gap(rig, words: str, number: int):
@@ -46,7 +46,7 @@ def main() -> int:
         run("umount", rig.run_dir / "bpf")
         write_some(rig.mount / "unseen1")
         rig.start_replicator()
-        expect_gap(rig, "gap", 1)
+        expect_gap(rig, "pinned programs and maps were removed", 1)
 
         # 2. The disk is detached, changed while nobody looks, and attached again.
         rig.kill("replicator")
@@ -60,19 +60,7 @@ def main() -> int:
         rig.loop = old
         run("mount", rig.loop, rig.mount)
         rig.start_replicator()
-        expect_gap(rig, "gap", 2)
-
-        # 3. Detached and attached while the replicator runs.
-        rig.unmount()
-        rig.detach()
-        with open(rig.source, "r+b") as file:
-            file.seek(180 << 20)
-            file.write(os.urandom(1 << 20))
-        run("losetup", old, rig.source)
-        run("mount", rig.loop, rig.mount)
-        wait_until(lambda: rig.cbtctl("tag", rig.loop, "--name", "probe", check=False).returncode == 0 or
-                   "attached" in rig.log("replicator"), 60, "the replicator noticed")
-        expect_gap(rig, "attached", 3)
+        expect_gap(rig, "detached and attached again", 2)
     return 0
 
 

@@ -98,6 +98,7 @@ class Rig:
         self.loop = None
         self.processes: dict[str, subprocess.Popen] = {}
         self.failed = False
+        self.partitions = partitions
         try:
             self._make(size_mib, filesystem, mounted, store_tmpfs_mib, config, server_config, partitions)
         except BaseException:
@@ -112,6 +113,12 @@ class Rig:
             lines = "label: gpt\n" + "".join(f"size={size_mib // (partitions + 1)}MiB\n" for _ in range(partitions))
             subprocess.run(["sfdisk", "-q", str(self.source)], input=lines, text=True, check=True)
         self.attach()
+        if partitions:
+            # Not every kernel reads partition tables of loop devices: each partition is told to it.
+            table = json.loads(run("sfdisk", "--json", self.source).stdout)["partitiontable"]
+            for number, entry in enumerate(table["partitions"]):
+                if not os.path.exists(f"{self.loop}p{number + 1}"):
+                    run("addpart", self.loop, number + 1, entry["start"], entry["size"])
         if mounted:
             devices = [f"{self.loop}p{i + 1}" for i in range(partitions)] or [self.loop]
             for number, device in enumerate(devices):
@@ -149,7 +156,7 @@ class Rig:
 
     # -- the disk --
     def attach(self):
-        self.loop = run("losetup", "--find", "--show", "--partscan", self.source).stdout.strip()
+        self.loop = run("losetup", "--find", "--show", self.source).stdout.strip()
 
     def unmount(self):
         for mount in self.mounts:
@@ -281,6 +288,8 @@ class Rig:
                 print(f"--- the end of {name}.log:\n" + "\n".join(self.log(name).splitlines()[-30:]))
         self.unmount()
         if self.loop:
+            for number in range(self.partitions):
+                run("delpart", self.loop, number + 1, check=False)
             run("losetup", "-d", self.loop, check=False)
         for path in (self.run_dir / "bpf", self.work / "vault"):
             if os.path.ismount(path):

@@ -1,13 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR MIT */
 /*
  * What the BPF programs of kernel/ebpf_tracker and the processes of user/tracker share: the
- * contents of the pinned maps of one disk. Included by both, so it includes nothing; the
- * includer has the fixed-width types __u32 and __u64.
+ * contents of the pinned maps of one disk. BPF programs have the fixed-width types from vmlinux.h.
  * A change of any layout here needs a new HERALD_EBPF_LAYOUT: pins of another layout are a gap.
  * Layout: docs/internals/ebpf_tracker.md
  */
 #ifndef HERALD_ABI_EBPF_TRACKER_H
 #define HERALD_ABI_EBPF_TRACKER_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
 
 #define HERALD_EBPF_LAYOUT 1u
 

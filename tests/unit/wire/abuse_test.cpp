@@ -70,6 +70,11 @@ TEST_CASE("a well-behaved client is served throughout abuse and memory stays bou
             kept = std::make_unique<HttpClient>(Endpoint{"127.0.0.1", server.server->port()},
                                                 certificates().context("machine"));
         auto response = kept->send({"PUT", "/", {}, body}, 5s);
+        // A newcomer may lose its place to a newer one before it is verified, and asks again as
+        // every client of ours does.
+        for (int again = 0; again < 3 && !response && response.error().kind == ErrorKind::retry;
+             again++)
+            response = kept->send({"PUT", "/", {}, body}, 5s);
         if (!response || response->status != 200 || response->body != body) {
             failures++;
             if (first_failure.empty())
