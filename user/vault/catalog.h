@@ -14,8 +14,8 @@
 #include <span>
 
 #include "herald/limits.h"
-#include "herald/wire/protocol.h"
 #include "user/vault/segment_effects.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::vault {
 
