@@ -213,6 +213,8 @@ Result<bool> DiskStream::settle() {
     HERALD_ASSERT(scan_open_ && scanner_.in_flight() == 0);
     auto ended = tracker_.end_pass();
     if (!ended) return pass(ended);
+    // Events lost since the drain: a write may have passed unseen, and no point may say otherwise.
+    if (const auto gap = tracker_.gap()) return fail(ErrorKind::resync, "{}", *gap);
     return unreadable_.empty() && tracker_.map().todo_blocks() == 0 &&
            tracker_.map().live_blocks() == 0;
 }
