@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "tests/catch.hpp"
-#include "tests/sim/stream/world.h"
+#include "tests/sim/world.h"
 
 using namespace herald::sim;
 

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "tests/sim/stream/random.h"
+#include "tests/sim/random.h"
 #include "user/wire/http_server.h"
 
 namespace herald::sim {

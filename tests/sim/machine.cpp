@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/sim/stream/machine.h"
+#include "tests/sim/machine.h"
 
 #include <algorithm>
 #include <iterator>
 
-#include "tests/sim/stream/trace.h"
+#include "tests/sim/trace.h"
 
 namespace herald::sim {
 

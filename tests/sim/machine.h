@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tests/memory_tracker.h"
-#include "tests/sim/stream/random.h"
+#include "tests/sim/random.h"
 #include "user/base/bytes.h"
 
 namespace herald::sim {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/sim/stream/oracle.h"
+#include "tests/sim/oracle.h"
 
 #include "user/hrl/segment_reader.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/sim/stream/network.h"
+#include "tests/sim/network.h"
 
 #include "herald/wire/protocol.h"
 #include "user/base/digest.h"

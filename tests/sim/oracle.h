@@ -8,9 +8,9 @@
 #include <optional>
 #include <set>
 
-#include "tests/sim/stream/machine.h"
-#include "tests/sim/stream/server.h"
-#include "tests/sim/stream/trace.h"
+#include "tests/sim/machine.h"
+#include "tests/sim/server.h"
+#include "tests/sim/trace.h"
 #include "user/base/digest.h"
 #include "user/hrl/segment_writer.h"
 
