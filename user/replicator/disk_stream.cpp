@@ -145,7 +145,10 @@ Result<uint64_t> DiskStream::begin_scan(bool always, uint64_t now_ns) {
     HERALD_ASSERT(!scan_open_ && scanner_.in_flight() == 0);
     auto todo = drain();
     if (!todo) return todo;
-    if (*todo == 0 && !always) return todo;
+    // An empty scan, too, must end once before the disk counts as synchronised: a compare that
+    // found nothing, or a process killed before it wrote down that the last one ended.
+    const bool owed = synced_at_ == 0 && !synced();
+    if (*todo == 0 && !always && !owed) return todo;
     may_tag_ = false;
     unreadable_.clear();
     hrl::ScanBegin begin;

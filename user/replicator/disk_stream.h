@@ -62,7 +62,8 @@ class DiskStream {
     // Send the whole disk again; durable at once. Between scans only.
     Result<void> mark_all();
 
-    // Starts a pass: drains the tracker; a scan begins when there is something to do or `always`.
+    // Starts a pass: drains the tracker; a scan begins when there is something to do, when none
+    // has ended yet that makes the disk synchronised, or `always`.
     // Returns the blocks to do. An error of kind resync: the tracker found a gap of its own; the
     // next session will compare.
     Result<uint64_t> begin_scan(bool always, uint64_t now_ns);
@@ -97,6 +98,10 @@ class DiskStream {
     const StreamOptions& options() const { return options_; }
     uint64_t last_position() const { return builder_.last_position(); }
     uint64_t open_bytes() const { return builder_.open_bytes(); }
+    // Memory for what was emitted and not acknowledged, segments apart.
+    uint64_t bookkeeping_bytes() const {
+        return tracker_.map().unacknowledged_blocks() * HERALD_EMITTED_BLOCK_BYTES;
+    }
     std::optional<uint64_t> close_at_ns() const { return builder_.close_at_ns(); }
     size_t reads_in_flight() const { return scanner_.in_flight(); }
     const std::set<uint64_t>& unreadable() const { return unreadable_; }
