@@ -62,6 +62,7 @@ void DiskWorker::serve_points() {
             pending = points_.front();
             points_.pop_front();
         }
+        if (pending->request.begin && !pending->request.begin()) continue;
         in_point_ = true;
         auto report = take_point(pending->request);
         in_point_ = false;

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which disks the daemon protects as they come, go and change their names, and what it answers
+// meanwhile.
+#include <signal.h>
+
+#include <iostream>
+#include <thread>
+
+#include "herald/limits.h"
+#include "tests/catch.hpp"
+#include "tests/e2e/replicator/protected_machine.h"
+
+using namespace herald;
+using namespace herald::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+#define NEEDS_PROTECTED_MACHINE()                                                \
+    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
+        std::cout << "SKIPPED: " << why << "\n";                                 \
+        return;                                                                  \
+    }
+
+// A loop device with a chosen file under it, detached at the end.
+struct Attached {
+    Attached(const std::filesystem::path& file, const std::string& at = "") {
+        device = at.empty() ? sh("losetup --find --show " + file.native()) : at;
+        if (!at.empty()) sh("losetup " + at + " " + file.native());
+    }
+    ~Attached() { sh_ok("losetup --detach " + device); }
+    std::string device;
+};
+
+// The path under which a disk is protected, or nothing.
+std::string path_of(const nlohmann::json& list, const std::string& identity) {
+    for (const auto& disk : list["disks"]) {
+        if (disk["identity"] == identity) return disk["path"];
+    }
+    return {};
+}
+
+}  // namespace
+
+TEST_CASE("a chosen disk is found again under another name, and can be let go while it is away") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    TempDir dir;
+    const auto file = dir.path() / "chosen", filler = dir.path() / "filler";
+    for (const auto& path : {file, filler}) sh("truncate -s 8M " + path.native());
+    const std::string identity = "loop:" + file.native();
+    machine.start();
+    std::string before;
+    {
+        Attached chosen(file);
+        before = chosen.device;
+        machine.ask({{"op", "protect"}, {"path", before}});
+        machine.kill();
+    }
+    Attached other(filler, before);  // its name belongs to another disk now
+    machine.start();
+    nlohmann::json list;
+    for (int i = 0; i < 100 && list["missing"].empty(); ++i) {
+        std::this_thread::sleep_for(50ms);
+        list = machine.ask({{"op", "list"}});
+    }
+    REQUIRE(list["missing"].size() == 1);
+    REQUIRE(list["missing"][0]["path"] == before);
+    REQUIRE(path_of(list, "loop:" + filler.native()).empty());
+    {
+        Attached again(file);
+        REQUIRE(again.device != before);
+        for (int i = 0; i < 300 && path_of(list, identity).empty(); ++i) {
+            std::this_thread::sleep_for(50ms);
+            list = machine.ask({{"op", "list"}});
+        }
+        REQUIRE(path_of(list, identity) == again.device);
+        REQUIRE(list["missing"].empty());
+        machine.kill();
+    }
+    machine.start();
+    for (int i = 0; i < 100 && machine.ask({{"op", "list"}})["missing"].empty(); ++i) {
+        std::this_thread::sleep_for(50ms);
+    }
+    const std::string away = machine.ask({{"op", "list"}})["missing"].at(0)["path"];
+    auto let_go = machine.try_ask({{"op", "unprotect"}, {"disk", away}});
+    INFO((let_go ? "" : let_go.error().message));
+    REQUIRE(let_go);
+    REQUIRE(machine.ask({{"op", "list"}})["missing"].empty());
+}
+
+TEST_CASE("points that nobody waits for any more do not hold the control socket") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    machine.site().server().signal(SIGSTOP);  // no session is granted, so no point is taken
+    machine.start();
+    machine.ask({{"op", "list"}});
+    for (unsigned i = 0; i < HERALD_CONTROL_CONNECTIONS_MAX; ++i) {
+        auto client = agent::ControlClient::connect(machine.site().dir() / "run/r.sock");
+        REQUIRE(client);
+        REQUIRE(client->send({{"op", "tag"}, {"disk", machine.disk().device()}, {"name", "p"}}));
+    }
+    std::this_thread::sleep_for(1s);
+    auto answer = machine.try_ask({{"op", "list"}});
+    INFO((answer ? "" : answer.error().message));
+    CHECK(answer);
+    machine.site().server().signal(SIGCONT);
+}
