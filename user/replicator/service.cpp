@@ -128,7 +128,22 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
     const std::lock_guard lock(lock_);
     if (stopped_) return fail(ErrorKind::retry, "the replicator is stopping");
     const auto found = workers_.find(id);
-    if (found != workers_.end()) return found->second;
+    if (found != workers_.end()) {
+        const agent::DiskIdentity& theirs = found->second->disk();
+        // The same disk under a new name, or a second one that says it is the first: a copy of its
+        // partition table, another path to it, another loop device on its file.
+        if (theirs.kernel_name != identity->kernel_name) {
+            auto still = agent::identify(theirs.node());
+            if (still && still->identity == identity->identity) {
+                return fail(ErrorKind::operator_needed,
+                            "{} says that it is {}, as {} does, which is protected: writes to {} "
+                            "would not be seen; give it an identity of its own, or detach it",
+                            path.native(), identity->identity, theirs.node().native(),
+                            path.native());
+            }
+        }
+        return found->second;
+    }
     if (workers_.size() >= HERALD_DISKS_MAX) {
         return fail(ErrorKind::operator_needed,
                     "{} disks are protected already, the most there can be", HERALD_DISKS_MAX);

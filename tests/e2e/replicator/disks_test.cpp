@@ -89,6 +89,34 @@ TEST_CASE("a chosen disk is found again under another name, and can be let go wh
     REQUIRE(machine.ask({{"op", "list"}})["missing"].empty());
 }
 
+TEST_CASE(
+    "a second device with the identity of a protected disk is refused, not passed off as it") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    machine.start();
+    machine.ask({{"op", "status"}, {"disk", machine.disk().device()}});
+    Attached copy(machine.disk().file());
+    auto answer = machine.try_ask({{"op", "protect"}, {"path", copy.device}});
+    REQUIRE_FALSE(answer);
+    REQUIRE(answer.error().message.find(machine.disk().device()) != std::string::npos);
+}
+
+TEST_CASE("a scheduled point is due when the last one is that old, not at each start") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M", "[points]\nevery_s = 3600\n");
+    const auto last_point = [&] { return machine.status()["last_point"]; };
+    machine.start();
+    for (int i = 0; i < 600 && last_point().is_null(); ++i) std::this_thread::sleep_for(50ms);
+    const auto first = last_point();
+    REQUIRE(first.is_object());
+    std::this_thread::sleep_for(300ms);  // until it is written down
+    machine.kill();
+    machine.start();
+    machine.wait_clean();
+    std::this_thread::sleep_for(1s);
+    REQUIRE(last_point()["id"] == first["id"]);
+}
+
 TEST_CASE("points that nobody waits for any more do not hold the control socket") {
     NEEDS_PROTECTED_MACHINE();
     ProtectedMachine machine("16M");
