@@ -117,6 +117,40 @@ TEST_CASE("a scheduled point is due when the last one is that old, not at each s
     REQUIRE(last_point()["id"] == first["id"]);
 }
 
+TEST_CASE("a disk that ends within a block and a page is exact to its last sector") {
+    NEEDS_PROTECTED_MACHINE();
+    constexpr uint64_t kSectors = (10u << 20) / 512 + 3;
+    ProtectedMachine machine(std::to_string(kSectors * 512));
+    machine.start();
+    machine.wait_clean();
+    const auto write = [&](uint64_t sector, const char* how) {
+        sh(fmt::format(
+            "dd if=/dev/urandom of={} bs=512 count=1 seek={} {} conv=notrunc status=none",
+            machine.disk().device(), sector, how));
+    };
+    write(kSectors - 1, "oflag=direct");
+    write(5, "");  // buffered, not synchronised: in the device's page cache
+    auto point = machine.tag("tail");
+    INFO((point ? "" : point.error().message));
+    REQUIRE(point);
+    REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
+    // All of it zero again: the last block is a short block of zeroes, also for the digests.
+    sh("dd if=/dev/zero of=" + machine.disk().device() +
+       " bs=1M oflag=direct status=none 2>/dev/null || true");
+    point = machine.tag("zero");
+    REQUIRE(point);
+    machine.wait_clean();
+    const uint64_t sent = machine.status()["raw_bytes"];
+    const uint64_t epoch = machine.status()["epoch"];
+    machine.ask({{"op", "resync"}, {"disk", machine.disk().device()}, {"how", "digest"}});
+    for (int i = 0; i < 200 && machine.status()["epoch"] == epoch; ++i) {
+        std::this_thread::sleep_for(50ms);
+    }
+    machine.wait_clean();
+    CHECK(machine.status()["raw_bytes"].get<uint64_t>() - sent < 4096);
+    REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
+}
+
 TEST_CASE("points that nobody waits for any more do not hold the control socket") {
     NEEDS_PROTECTED_MACHINE();
     ProtectedMachine machine("16M");
