@@ -40,6 +40,11 @@ std::vector<Service::WorkerPtr> Service::workers() const {
     return all;
 }
 
+bool Service::stopping() const {
+    const std::lock_guard lock(lock_);
+    return stopped_;
+}
+
 bool Service::is_configured(const std::string& path) const {
     return std::find(host_.config.disks.begin(), host_.config.disks.end(), path) !=
            host_.config.disks.end();
@@ -290,14 +295,24 @@ Result<json> Service::tag(const json& request, agent::ControlConnection& connect
         turn->ours = true;
     };
     if (request.value("hold", json(false)) == json(true)) {
-        point.hold = [&connection](std::chrono::milliseconds remaining) -> Result<void> {
+        point.hold = [this, &connection](std::chrono::milliseconds remaining) -> Result<void> {
             const auto until = std::chrono::steady_clock::now() + remaining;
             auto sent = connection.send({{"frozen", true}, {"deadline_ms", remaining.count()}});
             if (!sent) return sent;
             json message;
-            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-                until - std::chrono::steady_clock::now());
-            auto received = connection.receive(message, std::max(left, kClientLook * 0));
+            Result<agent::Received> received = agent::Received::timeout;
+            // In slices, so that a stop does not leave the filesystems frozen until the deadline.
+            for (;;) {
+                const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    until - std::chrono::steady_clock::now());
+                received =
+                    connection.receive(message, std::clamp(left, kClientLook * 0, kClientLook));
+                if (!received || *received != agent::Received::timeout) break;
+                if (left <= kClientLook * 0) break;
+                if (stopping()) {
+                    return fail(ErrorKind::retry, "the replicator was stopped during the hold");
+                }
+            }
             if (!received) return pass(received);
             if (*received == agent::Received::timeout) {
                 return fail(ErrorKind::retry, "the hold lasted past the freeze deadline");

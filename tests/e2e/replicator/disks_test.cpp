@@ -151,6 +151,29 @@ TEST_CASE("a disk that ends within a block and a page is exact to its last secto
     REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
 }
 
+TEST_CASE("terminated during a hold, it thaws soon, refuses the point and ends well") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("64M");
+    MountedAt mounted("ext4", machine.disk().device(), machine.site().dir() / "mnt");
+    machine.start();
+    machine.wait_clean();
+    std::chrono::steady_clock::time_point asked;
+    int64_t waited_ms = -1;
+    auto point = machine.tag("held", [&] {
+        asked = std::chrono::steady_clock::now();
+        machine.replicator().signal(SIGTERM);
+        sh("touch " + (mounted.path() / "file").native());  // waits for the thaw
+        waited_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                        std::chrono::steady_clock::now() - asked)
+                        .count();
+    });
+    CHECK_FALSE(point);
+    CHECK(waited_ms < 3000);
+    const auto end = machine.replicator().wait(20s);
+    REQUIRE(end);
+    REQUIRE(end->status == 0);
+}
+
 TEST_CASE("points that nobody waits for any more do not hold the control socket") {
     NEEDS_PROTECTED_MACHINE();
     ProtectedMachine machine("16M");
