@@ -35,6 +35,9 @@
 
 /* Unsent and unacknowledged segments a replicator holds per disk. */
 #define HERALD_UNSENT_BYTES_MAX (64u << 20)
+/* What a replicator remembers of one emitted block until it is acknowledged, counted in the bound
+   above: blocks of zeroes cost hardly anything in a segment. */
+#define HERALD_EMITTED_BLOCK_BYTES 96u
 /* Segments a server accepts ahead of the head of a stream. */
 #define HERALD_WINDOW_SEGMENTS 8u
 /* Uploads a replicator has under way per disk. */

@@ -114,6 +114,10 @@ int list(const Context& context) {
     if (!answer) return report(answer.error()), exit;
     if (context.json) return print_json(*answer), kDone;
     const json& disks = (*answer)["disks"];
+    for (const json& disk : answer->value("missing", json::array())) {
+        fmt::print("{}: not protected: {}\n  what to do: {}\n\n", text(disk, "path"),
+                   text(disk, "cause"), text(disk, "remedy"));
+    }
     if (!disks.is_array() || disks.empty()) {
         fmt::print("No disk is protected. Protect one with: cbtctl protect /dev/DISK\n");
         return kDone;

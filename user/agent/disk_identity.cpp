@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "herald/limits.h"
 #include "user/agent/disk_names.h"
@@ -160,6 +161,24 @@ Result<DiskIdentity> identify(const fs::path& path) {
                     path.native());
     }
     return disk;
+}
+
+Result<DiskIdentity> find_disk(std::string_view identity) {
+    std::optional<DiskIdentity> found;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator("/sys/block", ignored)) {
+        // Most are refused: no medium, stacked, nothing attached.
+        auto disk = identify(fs::path("/dev") / entry.path().filename());
+        if (!disk || disk->identity != identity) continue;
+        if (found) {
+            return fail(ErrorKind::operator_needed,
+                        "{} and {} both say that they are {}: give the copy an identity of its own",
+                        found->path.native(), disk->path.native(), identity);
+        }
+        found = std::move(*disk);
+    }
+    if (!found) return fail(ErrorKind::operator_needed, "no disk says that it is {}", identity);
+    return std::move(*found);
 }
 
 }  // namespace herald::agent

@@ -56,6 +56,10 @@ struct DiskIdentity {
 // Refuses what is not a whole, request-based block device that a tracker can follow.
 Result<DiskIdentity> identify(const std::filesystem::path& path);
 
+// The disk that has this identity now, whatever the kernel calls it. Failure: operator_needed when
+// there is none, or more than one (clones of a partition table).
+Result<DiskIdentity> find_disk(std::string_view identity);
+
 // One superblock on the disk, whatever the number of its mounts.
 struct MountedFilesystem {
     std::string mount_point;  // one that can be opened and shows this superblock

@@ -98,6 +98,10 @@ class DiskStream {
     const StreamOptions& options() const { return options_; }
     uint64_t last_position() const { return builder_.last_position(); }
     uint64_t open_bytes() const { return builder_.open_bytes(); }
+    // Memory for what was emitted and not acknowledged, segments apart.
+    uint64_t bookkeeping_bytes() const {
+        return tracker_.map().unacknowledged_blocks() * HERALD_EMITTED_BLOCK_BYTES;
+    }
     std::optional<uint64_t> close_at_ns() const { return builder_.close_at_ns(); }
     size_t reads_in_flight() const { return scanner_.in_flight(); }
     const std::set<uint64_t>& unreadable() const { return unreadable_; }

@@ -34,6 +34,9 @@ struct Host {
 struct PointRequest {
     std::string name;
     hrl::TagKind kind = hrl::TagKind::manual;
+    // When set: called before all else, on the disk's thread. False: whoever asked has gone, and
+    // nothing of this request is called any more.
+    std::function<bool()> begin;
     // Progress; called on the disk's thread, also while frozen: must not touch a filesystem.
     std::function<void(const char* phase)> phase;
     // When set: called while frozen; an error refuses the point.

@@ -36,6 +36,13 @@ std::string names_of(const std::vector<agent::Unfreezable>& unfreezable) {
 void DiskWorker::serve_points() {
     const auto every = std::chrono::seconds(host_.config.points_every_s);
     const auto now = Clock::now();
+    if (!std::exchange(point_due_known_, true) && facts_.last_point) {
+        // A restart is no reason for a freeze: the last point may be younger than the interval.
+        const uint64_t wall = wall_ns();
+        const uint64_t last = facts_.last_point->time_ns;
+        const std::chrono::nanoseconds age(wall > last ? wall - last : 0);
+        if (wall >= last && age < every) next_point_at_ = now + (every - age);
+    }
     if (every.count() > 0 && facts_.synced && now >= next_point_at_ && !session_over()) {
         PointRequest request;
         request.kind = hrl::TagKind::scheduled;
@@ -62,6 +69,7 @@ void DiskWorker::serve_points() {
             pending = points_.front();
             points_.pop_front();
         }
+        if (pending->request.begin && !pending->request.begin()) continue;
         in_point_ = true;
         auto report = take_point(pending->request);
         in_point_ = false;

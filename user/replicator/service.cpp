@@ -4,7 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <atomic>
+#include <mutex>
 
 #include "user/tracker/ebpf_tracker.h"
 
@@ -17,6 +17,7 @@ using nlohmann::json;
 constexpr size_t kMapRunsDefault = 4096;
 constexpr size_t kMapRunsMax = 100'000;
 constexpr std::chrono::milliseconds kClientLook{200};
+constexpr char kMissingRemedy[] = "attach the disk, or cbtctl unprotect it";
 
 std::string text_of(const json& request, const char* key) {
     const auto found = request.find(key);
@@ -37,6 +38,16 @@ std::vector<Service::WorkerPtr> Service::workers() const {
         return a->disk().kernel_name < b->disk().kernel_name;
     });
     return all;
+}
+
+bool Service::stopping() const {
+    const std::lock_guard lock(lock_);
+    return stopped_;
+}
+
+bool Service::is_configured(const std::string& path) const {
+    return std::find(host_.config.disks.begin(), host_.config.disks.end(), path) !=
+           host_.config.disks.end();
 }
 
 void Service::start() {
@@ -64,23 +75,34 @@ void Service::watch() {
         auto identity = agent::identify(path);
         std::string problem;
         bool done = false;
-        if (!identity) {
+        const auto remembered =
+            std::find_if(chosen.begin(), chosen.end(),
+                         [&](const ChosenDisk& disk) { return disk.protect && disk.path == path; });
+        const bool configured = is_configured(path);
+        if (!configured && remembered != chosen.end() &&
+            (!identity || identity->identity != remembered->identity)) {
+            // Names change with the order in which disks are found; what was chosen is the disk.
+            const std::string here =
+                identity ? fmt::format("{} is now another disk ({})", path, identity->identity)
+                         : identity.error().message;
+            auto found = agent::find_disk(remembered->identity);
+            auto added = found ? add(found->node()) : Result<WorkerPtr>(pass(found));
+            if (added) {
+                auto kept = host_.state->choose(
+                    {remembered->identity, (*added)->disk().node().native(), true});
+                if (!kept) spdlog::warn("{}", kept.error().message);
+                done = true;
+            } else {
+                problem = fmt::format("{}; {}", here, added.error().message);
+            }
+        } else if (!identity) {
             problem = identity.error().message;
         } else {
             const auto choice = std::find_if(
                 chosen.begin(), chosen.end(),
                 [&](const ChosenDisk& disk) { return disk.identity == identity->identity; });
-            const auto remembered = std::find_if(
-                chosen.begin(), chosen.end(),
-                [&](const ChosenDisk& disk) { return disk.protect && disk.path == path; });
-            const bool configured = std::find(host_.config.disks.begin(), host_.config.disks.end(),
-                                              path) != host_.config.disks.end();
             if (choice != chosen.end() && !choice->protect) {
                 done = true;  // unprotected by an operator
-            } else if (!configured && remembered != chosen.end() &&
-                       remembered->identity != identity->identity) {
-                problem = fmt::format("{} is now another disk ({}), not {}", path,
-                                      identity->identity, remembered->identity);
             } else {
                 auto added = add(path);
                 done = added.has_value();
@@ -111,7 +133,22 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
     const std::lock_guard lock(lock_);
     if (stopped_) return fail(ErrorKind::retry, "the replicator is stopping");
     const auto found = workers_.find(id);
-    if (found != workers_.end()) return found->second;
+    if (found != workers_.end()) {
+        const agent::DiskIdentity& theirs = found->second->disk();
+        // The same disk under a new name, or a second one that says it is the first: a copy of its
+        // partition table, another path to it, another loop device on its file.
+        if (theirs.kernel_name != identity->kernel_name) {
+            auto still = agent::identify(theirs.node());
+            if (still && still->identity == identity->identity) {
+                return fail(ErrorKind::operator_needed,
+                            "{} says that it is {}, as {} does, which is protected: writes to {} "
+                            "would not be seen; give it an identity of its own, or detach it",
+                            path.native(), identity->identity, theirs.node().native(),
+                            path.native());
+            }
+        }
+        return found->second;
+    }
     if (workers_.size() >= HERALD_DISKS_MAX) {
         return fail(ErrorKind::operator_needed,
                     "{} disks are protected already, the most there can be", HERALD_DISKS_MAX);
@@ -195,7 +232,12 @@ Result<Service::WorkerPtr> Service::find(const json& request) const {
 json Service::list() const {
     json disks = json::array();
     for (const WorkerPtr& worker : workers()) disks.push_back(to_json(worker->status(), false));
-    return {{"disks", disks}};
+    json missing = json::array();
+    const std::lock_guard lock(lock_);
+    for (const auto& [path, why] : missing_) {
+        missing.push_back({{"path", path}, {"cause", why}, {"remedy", kMissingRemedy}});
+    }
+    return {{"disks", disks}, {"missing", missing}};
 }
 
 Result<json> Service::map(const json& request) const {
@@ -233,21 +275,44 @@ Result<json> Service::tag(const json& request, agent::ControlConnection& connect
     if (point.name.size() > HERALD_NAME_BYTES_MAX) {
         return fail(ErrorKind::operator_needed, "name: at most {} bytes", HERALD_NAME_BYTES_MAX);
     }
-    // From "storing" on the disk's thread no longer uses the connection.
-    auto storing = std::make_shared<std::atomic<bool>>(false);
-    point.phase = [&connection, storing](const char* phase) {
+    // The connection is the disk's thread's while it takes the point, and ours before and after:
+    // then we look whether the client is still there.
+    struct Turn {
+        std::mutex lock;
+        bool ours = true;
+        bool gone = false;
+    };
+    auto turn = std::make_shared<Turn>();
+    point.begin = [turn] {
+        const std::lock_guard lock(turn->lock);
+        turn->ours = false;
+        return !turn->gone;
+    };
+    point.phase = [&connection, turn](const char* phase) {
         (void)connection.send({{"phase", phase}});
-        if (std::string_view(phase) == "storing") storing->store(true);
+        if (std::string_view(phase) != "storing") return;
+        const std::lock_guard lock(turn->lock);
+        turn->ours = true;
     };
     if (request.value("hold", json(false)) == json(true)) {
-        point.hold = [&connection](std::chrono::milliseconds remaining) -> Result<void> {
+        point.hold = [this, &connection](std::chrono::milliseconds remaining) -> Result<void> {
             const auto until = std::chrono::steady_clock::now() + remaining;
             auto sent = connection.send({{"frozen", true}, {"deadline_ms", remaining.count()}});
             if (!sent) return sent;
             json message;
-            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-                until - std::chrono::steady_clock::now());
-            auto received = connection.receive(message, std::max(left, kClientLook * 0));
+            Result<agent::Received> received = agent::Received::timeout;
+            // In slices, so that a stop does not leave the filesystems frozen until the deadline.
+            for (;;) {
+                const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    until - std::chrono::steady_clock::now());
+                received =
+                    connection.receive(message, std::clamp(left, kClientLook * 0, kClientLook));
+                if (!received || *received != agent::Received::timeout) break;
+                if (left <= kClientLook * 0) break;
+                if (stopping()) {
+                    return fail(ErrorKind::retry, "the replicator was stopped during the hold");
+                }
+            }
             if (!received) return pass(received);
             if (*received == agent::Received::timeout) {
                 return fail(ErrorKind::retry, "the hold lasted past the freeze deadline");
@@ -263,10 +328,12 @@ Result<json> Service::tag(const json& request, agent::ControlConnection& connect
     }
     auto future = (*worker)->point(std::move(point));
     while (future.wait_for(kClientLook) != std::future_status::ready) {
-        if (!storing->load()) continue;
+        const std::lock_guard lock(turn->lock);
+        if (!turn->ours) continue;
         json ignored;
         auto received = connection.receive(ignored, std::chrono::milliseconds(0));
         if (!received || *received == agent::Received::closed) {
+            turn->gone = true;
             return fail(ErrorKind::retry, "the client went away");
         }
     }
@@ -307,9 +374,36 @@ Result<json> Service::protect(const json& request) {
     return json{{"disk", to_json((*worker)->status(), false)}};
 }
 
+// False: no disk that is away has this path.
+Result<bool> Service::unprotect_missing(const std::string& path) {
+    {
+        const std::lock_guard lock(lock_);
+        if (!missing_.contains(path)) return false;
+    }
+    if (is_configured(path)) {
+        return fail(ErrorKind::operator_needed,
+                    "{} is not attached and is in the configuration: remove its [[disk]] section "
+                    "and restart herald-replicator",
+                    path);
+    }
+    for (const ChosenDisk& disk : host_.state->chosen()) {
+        if (!disk.protect || disk.path != path) continue;
+        auto chosen = host_.state->choose({disk.identity, disk.path, false});
+        if (!chosen) return pass(chosen);
+    }
+    const std::lock_guard lock(lock_);
+    missing_.erase(path);
+    return true;
+}
+
 Result<json> Service::unprotect(const json& request) {
     auto worker = find(request);
-    if (!worker) return pass(worker);
+    if (!worker) {
+        auto away = unprotect_missing(text_of(request, "disk"));
+        if (!away) return pass(away);
+        if (*away) return json{{"ok", true}};
+        return pass(worker);
+    }
     const agent::DiskIdentity& disk = (*worker)->disk();
     // Remembered first: a crash half-way must not begin to protect again what is being let go.
     auto chosen = host_.state->choose({disk.identity, disk.node().native(), false});
@@ -362,7 +456,7 @@ json Service::doctor() const {
     }
     const std::lock_guard lock(lock_);
     for (const auto& [path, why] : missing_) {
-        add_check(path, false, why, "attach the disk, or cbtctl unprotect it");
+        add_check(path, false, why, kMissingRemedy);
     }
     return {{"checks", checks}};
 }

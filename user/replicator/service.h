@@ -36,6 +36,9 @@ class Service {
     Result<WorkerPtr> find(const nlohmann::json& request) const;
     Result<WorkerPtr> add(const std::filesystem::path& path);
     std::vector<WorkerPtr> workers() const;
+    bool stopping() const;
+    bool is_configured(const std::string& path) const;
+    Result<bool> unprotect_missing(const std::string& path);
 
     nlohmann::json list() const;
     Result<nlohmann::json> map(const nlohmann::json& request) const;

@@ -58,6 +58,12 @@ Condition condition_of(const DiskStatus& status) {
     if (facts.phase == WorkerPhase::comparing) {
         return {"resync", "digest compare: " + facts.gap, "nothing: it ends by itself"};
     }
+    if (facts.unreadable_blocks > 0) {
+        return {"degraded",
+                fmt::format("{} blocks of 64 KiB cannot be read, the first at byte {}",
+                            facts.unreadable_blocks, facts.first_unreadable * HERALD_BLOCK_BYTES),
+                "replace the disk, or rewrite those blocks; no point can be taken meanwhile"};
+    }
     if (!facts.synced) {
         return {"initial sync", "the server does not have the whole disk yet",
                 "nothing: it ends by itself"};
@@ -65,12 +71,6 @@ Condition condition_of(const DiskStatus& status) {
     if (facts.phase == WorkerPhase::scanning) {
         return {"resync", facts.gap.empty() ? "full scan ordered by an operator" : facts.gap,
                 "nothing: it ends by itself"};
-    }
-    if (facts.unreadable_blocks > 0) {
-        return {"degraded",
-                fmt::format("{} blocks of 64 KiB cannot be read, the first at byte {}",
-                            facts.unreadable_blocks, facts.first_unreadable * HERALD_BLOCK_BYTES),
-                "replace the disk, or rewrite those blocks; no point can be taken meanwhile"};
     }
     if (!facts.point_refusal.empty()) {
         return {"degraded", "point refused: " + facts.point_refusal,

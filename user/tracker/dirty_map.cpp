@@ -62,6 +62,7 @@ void DirtyMap::recover() {
     }
     emitted_.clear();
     emissions_.clear();
+    unacknowledged_ = 0;
 }
 
 uint64_t DirtyMap::absorb_live() {
@@ -151,6 +152,7 @@ void DirtyMap::emitted(BlockRun run, uint64_t position) {
         if (next->second == kBeingRead) next->second = position;
     }
     emissions_.push_back({position, run});
+    unacknowledged_ += run.count;
 }
 
 void DirtyMap::give_back(BlockRun run) {
@@ -170,6 +172,7 @@ void DirtyMap::acknowledge(uint64_t position) {
     while (!emissions_.empty() && emissions_.front().position <= position) {
         const BlockRun run = emissions_.front().run;
         emissions_.pop_front();
+        unacknowledged_ -= run.count;
         for (auto next = emitted_.lower_bound(run.first);
              next != emitted_.end() && next->first - run.first < run.count;) {
             // Newer than the acknowledgement: emitted again, or being read again.

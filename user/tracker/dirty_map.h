@@ -6,7 +6,8 @@
 // set in one of the three. A bit is set in the next map before it is cleared in the one before;
 // an acknowledgement clears only blocks emitted at or before its position and not since.
 // Callers: one reader thread; the tracker sets live bits from any CPU at any time.
-// Owns: the positions of blocks in flight (bounded by what is in flight), not the bitmaps.
+// Owns: the positions of blocks in flight, not the bitmaps. Memory: HERALD_EMITTED_BLOCK_BYTES for
+// each of unacknowledged_blocks(), which the caller bounds by not taking more.
 // One bit covers HERALD_BLOCK_BYTES; bit b of word w is block 64 * w + b.
 #pragma once
 
@@ -58,6 +59,8 @@ class DirtyMap {
     uint64_t live_blocks() const;
     uint64_t todo_blocks() const;
     uint64_t in_flight_blocks() const;
+    // Blocks of records not acknowledged yet; one that was emitted twice counts twice.
+    uint64_t unacknowledged_blocks() const { return unacknowledged_; }
     // The union of the three as runs, for `cbtctl map`; at most runs_max of them.
     std::vector<BlockRun> dirty_runs(size_t runs_max) const;
 
@@ -76,6 +79,7 @@ class DirtyMap {
     std::map<uint64_t, uint64_t> emitted_;  // block -> position of its newest record,
                                             // or "being read"
     std::deque<Emission> emissions_;        // in order of position
+    uint64_t unacknowledged_ = 0;           // blocks of emissions_
 };
 
 }  // namespace herald::tracker

@@ -222,6 +222,25 @@ TEST_CASE_METHOD(Host, "a distrusted map is compared, with the cause in the stre
     REQUIRE(verdict->gap == "ordered by an operator");
 }
 
+TEST_CASE_METHOD(Host, "a compare that finds nothing to send ends with the disk synchronised") {
+    boot();
+    pinned.gap = "the machine was restarted since this disk was tracked";
+    auto request = stream->intend(Uuid::random());
+    REQUIRE(request);
+    REQUIRE(stream->adopt({2, 60, {}, Uuid::random(), 8, true}, now)->baseline ==
+            Baseline::compare);
+    REQUIRE(stream->baseline_done());
+    REQUIRE(*stream->begin_scan(false, now) == 0);
+    REQUIRE(stream->scanning());
+    REQUIRE(stream->finish_scan(false, now));
+    REQUIRE_FALSE(pinned.continuity.synced);
+    REQUIRE(stream->acknowledged(stream->last_position()));
+    REQUIRE(pinned.continuity.synced);
+    // Once said, an idle disk sends nothing more.
+    REQUIRE(*stream->begin_scan(false, now) == 0);
+    REQUIRE_FALSE(stream->scanning());
+}
+
 TEST_CASE_METHOD(Host, "a gap that the tracker finds in a pass ends the session") {
     boot();
     start({1, 0, {}, {}, 8, false});

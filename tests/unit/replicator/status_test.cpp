@@ -59,6 +59,14 @@ TEST_CASE("every state that is not protected has a cause") {
     REQUIRE(says(condition_of(status).cause, "no guardian"));
 }
 
+TEST_CASE("an initial sync that unreadable blocks keep from ending says so") {
+    DiskStatus status = healthy();
+    status.facts.synced = false;
+    status.facts.unreadable_blocks = 1;
+    REQUIRE(condition_of(status).state == "degraded");
+    REQUIRE(says(condition_of(status).cause, "cannot be read"));
+}
+
 TEST_CASE("server trouble is named, once it has lasted") {
     REQUIRE(condition_of(troubled(FailureKind::unreachable, 100)).state == "protected");
     REQUIRE(says(condition_of(troubled(FailureKind::unreachable, 5000)).cause, "unreachable"));

@@ -130,6 +130,21 @@ TEST_CASE("a block emitted again keeps its bit when the older record is acknowle
     }
 }
 
+TEST_CASE("what is remembered of emitted blocks is counted until it is acknowledged") {
+    Maps maps(64);
+    uint64_t cursor = 0;
+    maps.map.mark({0, 20});
+    (void)maps.map.take(20, 20, cursor);
+    CHECK(maps.map.unacknowledged_blocks() == 0);
+    maps.map.emitted({0, 12}, 5);
+    maps.map.emitted({12, 8}, 6);
+    CHECK(maps.map.unacknowledged_blocks() == 20);
+    maps.map.acknowledge(5);
+    CHECK(maps.map.unacknowledged_blocks() == 8);
+    maps.map.recover();
+    CHECK(maps.map.unacknowledged_blocks() == 0);
+}
+
 TEST_CASE("a block that is being read is not handed out again until it was emitted or given back") {
     Maps maps(64);
     uint64_t cursor = 0;

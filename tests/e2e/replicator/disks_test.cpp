@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which disks the daemon protects as they come, go and change their names, and what it answers
+// meanwhile.
+#include <signal.h>
+
+#include <iostream>
+#include <thread>
+
+#include "herald/limits.h"
+#include "tests/catch.hpp"
+#include "tests/e2e/replicator/protected_machine.h"
+
+using namespace herald;
+using namespace herald::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+#define NEEDS_PROTECTED_MACHINE()                                                \
+    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
+        std::cout << "SKIPPED: " << why << "\n";                                 \
+        return;                                                                  \
+    }
+
+// A loop device with a chosen file under it, detached at the end.
+struct Attached {
+    Attached(const std::filesystem::path& file, const std::string& at = "") {
+        device = at.empty() ? sh("losetup --find --show " + file.native()) : at;
+        if (!at.empty()) sh("losetup " + at + " " + file.native());
+    }
+    ~Attached() { sh_ok("losetup --detach " + device); }
+    std::string device;
+};
+
+// The path under which a disk is protected, or nothing.
+std::string path_of(const nlohmann::json& list, const std::string& identity) {
+    for (const auto& disk : list["disks"]) {
+        if (disk["identity"] == identity) return disk["path"];
+    }
+    return {};
+}
+
+}  // namespace
+
+TEST_CASE("a chosen disk is found again under another name, and can be let go while it is away") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    TempDir dir;
+    const auto file = dir.path() / "chosen", filler = dir.path() / "filler";
+    for (const auto& path : {file, filler}) sh("truncate -s 8M " + path.native());
+    const std::string identity = "loop:" + file.native();
+    machine.start();
+    std::string before;
+    {
+        Attached chosen(file);
+        before = chosen.device;
+        machine.ask({{"op", "protect"}, {"path", before}});
+        machine.kill();
+    }
+    Attached other(filler, before);  // its name belongs to another disk now
+    machine.start();
+    nlohmann::json list;
+    for (int i = 0; i < 100 && list["missing"].empty(); ++i) {
+        std::this_thread::sleep_for(50ms);
+        list = machine.ask({{"op", "list"}});
+    }
+    REQUIRE(list["missing"].size() == 1);
+    REQUIRE(list["missing"][0]["path"] == before);
+    REQUIRE(path_of(list, "loop:" + filler.native()).empty());
+    {
+        Attached again(file);
+        REQUIRE(again.device != before);
+        for (int i = 0; i < 300 && path_of(list, identity).empty(); ++i) {
+            std::this_thread::sleep_for(50ms);
+            list = machine.ask({{"op", "list"}});
+        }
+        REQUIRE(path_of(list, identity) == again.device);
+        REQUIRE(list["missing"].empty());
+        machine.kill();
+    }
+    machine.start();
+    for (int i = 0; i < 100 && machine.ask({{"op", "list"}})["missing"].empty(); ++i) {
+        std::this_thread::sleep_for(50ms);
+    }
+    const std::string away = machine.ask({{"op", "list"}})["missing"].at(0)["path"];
+    auto let_go = machine.try_ask({{"op", "unprotect"}, {"disk", away}});
+    INFO((let_go ? "" : let_go.error().message));
+    REQUIRE(let_go);
+    REQUIRE(machine.ask({{"op", "list"}})["missing"].empty());
+}
+
+TEST_CASE(
+    "a second device with the identity of a protected disk is refused, not passed off as it") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    machine.start();
+    machine.ask({{"op", "status"}, {"disk", machine.disk().device()}});
+    Attached copy(machine.disk().file());
+    auto answer = machine.try_ask({{"op", "protect"}, {"path", copy.device}});
+    REQUIRE_FALSE(answer);
+    REQUIRE(answer.error().message.find(machine.disk().device()) != std::string::npos);
+}
+
+TEST_CASE("a scheduled point is due when the last one is that old, not at each start") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M", "[points]\nevery_s = 3600\n");
+    const auto last_point = [&] { return machine.status()["last_point"]; };
+    machine.start();
+    for (int i = 0; i < 600 && last_point().is_null(); ++i) std::this_thread::sleep_for(50ms);
+    const auto first = last_point();
+    REQUIRE(first.is_object());
+    std::this_thread::sleep_for(300ms);  // until it is written down
+    machine.kill();
+    machine.start();
+    machine.wait_clean();
+    std::this_thread::sleep_for(1s);
+    REQUIRE(last_point()["id"] == first["id"]);
+}
+
+TEST_CASE("a disk that ends within a block and a page is exact to its last sector") {
+    NEEDS_PROTECTED_MACHINE();
+    constexpr uint64_t kSectors = (10u << 20) / 512 + 3;
+    ProtectedMachine machine(std::to_string(kSectors * 512));
+    machine.start();
+    machine.wait_clean();
+    const auto write = [&](uint64_t sector, const char* how) {
+        sh(fmt::format(
+            "dd if=/dev/urandom of={} bs=512 count=1 seek={} {} conv=notrunc status=none",
+            machine.disk().device(), sector, how));
+    };
+    write(kSectors - 1, "oflag=direct");
+    write(5, "");  // buffered, not synchronised: in the device's page cache
+    auto point = machine.tag("tail");
+    INFO((point ? "" : point.error().message));
+    REQUIRE(point);
+    REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
+    // All of it zero again: the last block is a short block of zeroes, also for the digests.
+    sh("dd if=/dev/zero of=" + machine.disk().device() +
+       " bs=1M oflag=direct status=none 2>/dev/null || true");
+    point = machine.tag("zero");
+    REQUIRE(point);
+    machine.wait_clean();
+    const uint64_t sent = machine.status()["raw_bytes"];
+    const uint64_t epoch = machine.status()["epoch"];
+    machine.ask({{"op", "resync"}, {"disk", machine.disk().device()}, {"how", "digest"}});
+    for (int i = 0; i < 200 && machine.status()["epoch"] == epoch; ++i) {
+        std::this_thread::sleep_for(50ms);
+    }
+    machine.wait_clean();
+    CHECK(machine.status()["raw_bytes"].get<uint64_t>() - sent < 4096);
+    REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
+}
+
+TEST_CASE("terminated during a hold, it thaws soon, refuses the point and ends well") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("64M");
+    MountedAt mounted("ext4", machine.disk().device(), machine.site().dir() / "mnt");
+    machine.start();
+    machine.wait_clean();
+    std::chrono::steady_clock::time_point asked;
+    int64_t waited_ms = -1;
+    auto point = machine.tag("held", [&] {
+        asked = std::chrono::steady_clock::now();
+        machine.replicator().signal(SIGTERM);
+        sh("touch " + (mounted.path() / "file").native());  // waits for the thaw
+        waited_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                        std::chrono::steady_clock::now() - asked)
+                        .count();
+    });
+    CHECK_FALSE(point);
+    CHECK(waited_ms < 3000);
+    const auto end = machine.replicator().wait(20s);
+    REQUIRE(end);
+    REQUIRE(end->status == 0);
+}
+
+TEST_CASE("points that nobody waits for any more do not hold the control socket") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    machine.site().server().signal(SIGSTOP);  // no session is granted, so no point is taken
+    machine.start();
+    machine.ask({{"op", "list"}});
+    for (unsigned i = 0; i < HERALD_CONTROL_CONNECTIONS_MAX; ++i) {
+        auto client = agent::ControlClient::connect(machine.site().dir() / "run/r.sock");
+        REQUIRE(client);
+        REQUIRE(client->send({{"op", "tag"}, {"disk", machine.disk().device()}, {"name", "p"}}));
+    }
+    std::this_thread::sleep_for(1s);
+    auto answer = machine.try_ask({{"op", "list"}});
+    INFO((answer ? "" : answer.error().message));
+    CHECK(answer);
+    machine.site().server().signal(SIGCONT);
+}
