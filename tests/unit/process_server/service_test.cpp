@@ -99,7 +99,8 @@ TEST_CASE("a catalog without its store is refused: nothing more is acknowledged 
     std::filesystem::remove_all(sample.dir.path() / "store");
     std::filesystem::rename(sample.dir.path() / "elsewhere", sample.dir.path() / "store");
     REQUIRE(sample.server.open());
-    CHECK(outcome_of(sample.server.put(sample.next(2))) == sample.stored());
+    const auto two = sample.next(2);
+    CHECK(outcome_of(sample.server.put(two)) == sample.stored());
 }
 
 TEST_CASE("other content at stored or held positions diverges and changes nothing") {
