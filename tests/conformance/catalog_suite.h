@@ -123,6 +123,16 @@ inline void catalog_suite(const std::function<vault::Catalog&()>& reopen) {
         CHECK(commit(segment_row(2, 5, 6, row.segment)) == CatalogOutcome::done);
     }
 
+    SECTION("a session that has stored something is not granted again, to a clone for example") {
+        REQUIRE(grant(session, machine).outcome == CatalogOutcome::done);
+        REQUIRE(commit(segment_row(1, 1, 4, {})) == CatalogOutcome::done);
+        CHECK(grant(session, machine).outcome == CatalogOutcome::fenced);
+        catalog = &reopen();
+        CHECK(grant(session, machine).outcome == CatalogOutcome::fenced);
+        CHECK((*catalog->disk(disk))->epoch == 1);
+        CHECK(grant(Uuid::random(), machine).grant.previous_session == session);
+    }
+
     SECTION("another machine gets no grant for a disk and changes nothing") {
         grant(session, machine);
         CHECK(grant(Uuid::random(), Uuid::random()).outcome == CatalogOutcome::forbidden);
@@ -258,8 +268,8 @@ inline void catalog_suite(const std::function<vault::Catalog&()>& reopen) {
         CHECK((*digests)[899].is_unknown());
         CHECK((*digests)[900] == a);
         CHECK((*digests)[5000] == b);
-        CHECK(grant(session, machine).grant.digests);
-        const auto three = segment_row(1, 3, 3, two.segment);
+        CHECK(grant(Uuid::random(), machine).grant.digests);
+        const auto three = segment_row(2, 3, 3, two.segment);
         REQUIRE(commit(three, {}, {{0, 1ull << 30, {}}}) == CatalogOutcome::done);
         CHECK(*catalog->digests(disk, 0, 5001) == std::vector<Digest128>(5001));
         CHECK(*catalog->digests(Uuid::random(), 250, 1) == std::vector<Digest128>(1));

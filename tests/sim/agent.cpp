@@ -1,327 +1,438 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/agent.h"
 
-#include <algorithm>
+#include "user/wire/messages.h"
 
 namespace herald::sim {
 
-using replicator::Baseline;
-using replicator::Failure;
-using replicator::FailureKind;
-using replicator::Session;
+using namespace replicator;
 
 namespace {
 
-constexpr unsigned kGenerationShift = 32;
-constexpr uint64_t kDigestsTicket = 0xffffffff;
-constexpr uint64_t kUnsentMax = 2u << 20;
+constexpr uint64_t kAnswerMsMax = 3000;
+constexpr size_t kUnstoredSegmentsMax = 12;  // stands for the bound in bytes
+constexpr size_t kReadsMax = 3;
 
-replicator::StreamOptions options_of(const Uuid& machine, const Uuid& disk, uint64_t blocks) {
-    replicator::StreamOptions options;
-    options.machine = machine;
-    options.disk = disk;
-    options.disk_bytes = blocks * HERALD_BLOCK_BYTES;
-    options.segment_bytes = 3 * HERALD_BLOCK_BYTES;
-    options.segment_age_ms = 40;
-    options.read_bytes_max = 4 * HERALD_BLOCK_BYTES;
-    return options;
-}
-
-replicator::SessionOptions session_options() {
-    replicator::SessionOptions options;
-    options.backoff_ms_min = 20;
-    options.backoff_ms_max = 300;
-    options.refused_ms = 300;
-    return options;
+// No error but a gap is expected of a core over memory.
+void expect(const Result<void>& result, const char* doing) {
+    if (!result) violated("{}: {}", doing, result.error().message);
 }
 
 }  // namespace
 
-std::optional<Break> parse_break(std::string_view name) {
-    if (name.empty()) return Break::nothing;
-    if (name == "early_clear") return Break::early_clear;
-    if (name == "trust_always") return Break::trust_always;
-    if (name == "no_open_marks") return Break::no_open_marks;
-    if (name == "tag_anywhere") return Break::tag_anywhere;
-    if (name == "forget_sent") return Break::forget_sent;
-    if (name == "old_epoch") return Break::old_epoch;
-    if (name == "skip_compare") return Break::skip_compare;
-    return std::nullopt;
+Agent::Agent(Host host, Machine& machine, std::string name)
+    : host_(std::move(host)), machine_(machine), name_(std::move(name)) {
+    attach();
 }
 
-Agent::Agent(Machine& machine, test::Pinned& pinned, Random& random, const Uuid& machine_id,
-             const Uuid& disk_id, Break broken)
-    : machine_(machine),
-      pinned_(pinned),
-      random_(random),
-      broken_(broken),
-      tracker_(pinned),
-      stream_(
-          options_of(machine_id, disk_id, pinned.blocks), tracker_,
-          [this] { return random_.uuid(); }, [this](const char* s) { machine_.at_step(s); }) {}
+void Agent::attach() {
+    stream_.reset();
+    session_.reset();
+    reads_.clear();
+    point_.reset();
+    machine_.frozen = false;
+    tracker_.emplace(machine_);
+    StreamOptions options;
+    options.machine = host_.machine;
+    options.disk = host_.disk;
+    options.name = name_;
+    options.identity = "loop:sim";
+    options.disk_bytes = machine_.disk_bytes;
+    options.segment_bytes = 3 * kBlockBytes;
+    options.segment_age_ms = 200;
+    options.read_bytes_max = 2 * kBlockBytes;
+    stream_.emplace(
+        options, *tracker_, [this] { return host_.random.id(); },
+        [this](const char* step) { host_.at_step(step); });
+    phase_ = Phase::idle;
+}
 
-void Agent::must(const Result<void>& result, const char* what) {
-    if (!result) bug(what, result.error().message.c_str(), __LINE__);
+std::optional<uint64_t> Agent::waits_until() const {
+    if (phase_ == Phase::resting) return rest_until_;
+    std::optional<uint64_t> until = session_ ? session_->wake_ms() : std::nullopt;
+    for (const auto& [ticket, at] : deadlines_) until = std::min(until.value_or(at), at);
+    return until;
 }
 
 bool Agent::idle() const {
-    return state_ == State::running && !stream_.scanning() && session_->unstored_segments() == 0 &&
-           stream_.open_bytes() == 0;
+    return phase_ == Phase::streaming && !stream_->scanning() && !point_ && !point_wanted_ &&
+           session_->unstored_segments() == 0 && !session_->ended() &&
+           machine_.pinned.continuity.acked_position == stream_->last_position();
 }
 
-std::string Agent::describe() const {
-    return fmt::format("agent state {} scanning {} point {} unstored {} stored {}{}{}", int(state_),
-                       stream_.scanning(), point_, session_ ? session_->unstored_segments() : 0,
-                       session_ ? session_->stored() : 0,
-                       session_ && session_->ended() ? " ended: " : "",
-                       session_ && session_->ended() ? session_->ended()->message : "");
+void Agent::step() {
+    switch (phase_) {
+        case Phase::idle:
+            return begin_session();
+        case Phase::asking:
+            return await_grant();
+        case Phase::comparing:
+            return compare();
+        case Phase::streaming:
+            return stream_step();
+        case Phase::resting:
+            if (host_.now_ms >= rest_until_) phase_ = Phase::idle;
+            return;
+    }
 }
 
 void Agent::begin_session() {
-    auto request = stream_.intend(random_.uuid());
-    if (!request) bug("intend", request.error().message.c_str(), __LINE__);
-    ++generation_;
-    session_.emplace(session_options(), request->session);
+    auto request = stream_->intend(host_.random.id());
+    if (!request) violated("intend: {}", request.error().message);
+    request_ = *request;
+    life_ = host_.random.next();
+    deadlines_.clear();
     digests_.reset();
-    digests_asked_ = false;
-    reads_.clear();
-    point_ = false;
-    state_ = State::asking;
+    session_.emplace(SessionOptions{}, request_.session);
+    phase_ = Phase::asking;
+    host_.trace.add("{}: asks for session {:.8}", name_, to_string(request_.session));
 }
 
-void Agent::adopt() {
-    wire::SessionGrant grant = *session_->grant();
-    if (broken_ == Break::trust_always) {
-        tracker::Continuity continuity = pinned_.continuity;
-        if (!continuity.session.is_nil() && grant.head > 0) {
-            grant.previous_session = continuity.session;
-            continuity.acked_position = std::min(continuity.acked_position, grant.head);
-            continuity.sent_position = grant.head;
-            pinned_.continuity = continuity;
-        }
+void Agent::await_grant() {
+    if (session_->ended()) {
+        expect(stream_->drop_intention(), "drop the intention");
+        return end_session();
     }
-    if (broken_ == Break::forget_sent) pinned_.continuity.sent_position = UINT64_MAX;
-    auto verdict = stream_.adopt(grant, machine_.now_ms() * 1'000'000);
-    if (!verdict) bug("adopt", verdict.error().message.c_str(), __LINE__);
+    if (!session_->grant()) return;
+    auto verdict = stream_->adopt(*session_->grant(), now_ns());
+    if (!verdict) violated("adopt: {}", verdict.error().message);
+    host_.trace.add("{}: epoch {}, head {}: {} {}", name_, session_->grant()->epoch,
+                    session_->grant()->head, to_string(verdict->baseline), verdict->gap);
     hand_over();
-    compare_next_ = 0;
-    state_ = verdict->baseline == Baseline::compare ? State::comparing : State::running;
-    machine_.adopted(*verdict, grant.epoch);
+    next_block_ = 0;
+    digests_asked_at_ = 0;
+    phase_ = verdict->baseline == Baseline::compare ? Phase::comparing : Phase::streaming;
 }
 
-void Agent::compare_one() {
+// As compare_digests(), one block at a time.
+void Agent::compare() {
+    attend();
+    if (session_->ended()) return end_session();
     if (!digests_) {
-        if (!digests_asked_) {
-            digests_asked_ = true;
-            machine_.request_digests(generation_ << kGenerationShift | kDigestsTicket);
+        if (digests_asked_at_ == 0 || host_.now_ms > digests_asked_at_ + kAnswerMsMax) {
+            send_digest_request();
         }
         return;
     }
-    if (broken_ == Break::skip_compare && compare_next_ > pinned_.blocks / 2) {
-        compare_next_ = pinned_.blocks;
-    }
-    if (compare_next_ == pinned_.blocks) {
-        must(stream_.baseline_done(), "baseline_done");
-        state_ = State::running;
+    if (next_block_ == machine_.blocks()) {
+        host_.at_step("replicator.compared");
+        expect(stream_->baseline_done(), "end the compare");
+        phase_ = Phase::streaming;
         return;
     }
-    const uint64_t block = compare_next_++;
+    const uint64_t first = next_block_ * kCellsPerBlock;
+    const uint64_t count = std::min<uint64_t>(kCellsPerBlock, machine_.cells.size() - first);
     Digest128 theirs;
-    std::copy_n(digests_->begin() + std::ptrdiff_t(block * 16), 16, theirs.bytes.begin());
-    if (theirs.is_unknown() || xxh3_128(machine_.read(block)) != theirs) {
-        stream_.differs({block, 1});
+    std::copy_n(digests_->begin() + std::ptrdiff_t(next_block_ * sizeof theirs), sizeof theirs,
+                theirs.bytes.begin());
+    const auto cells = std::span(machine_.cells).subspan(first, count);
+    if (theirs.is_unknown() || xxh3_128(expand(cells, first, machine_.disk_bytes)) != theirs) {
+        stream_->differs({next_block_, 1});
+    }
+    ++next_block_;
+}
+
+void Agent::send_digest_request() {
+    digests_asked_at_ = std::max<uint64_t>(host_.now_ms, 1);
+    Request request{life_, kDigestTicket, {}, {}, false};
+    request.head.method = "GET";
+    request.head.path = fmt::format("/v1/disks/{}/digests", to_string(host_.disk));
+    request.head.query = {{"first", "0"}, {"count", std::to_string(machine_.blocks())}};
+    host_.send(std::move(request));
+}
+
+void Agent::attend() {
+    if (session_->grant() && !session_->ended()) {
+        expect(stream_->acknowledged(session_->stored()), "acknowledge");
     }
 }
 
 void Agent::hand_over() {
-    auto closed = stream_.take_closed();
-    if (!closed) bug("take_closed", closed.error().message.c_str(), __LINE__);
-    for (auto& segment : *closed) {
-        if (broken_ == Break::early_clear) tracker_.map().acknowledge(segment->last_position);
+    auto closed = stream_->take_closed();
+    if (!closed) violated("take closed segments: {}", closed.error().message);
+    for (SegmentPtr& segment : *closed) {
+        host_.oracle.made(*segment);
         session_->add(std::move(segment));
     }
 }
 
-void Agent::read_one() {
-    if (reads_.empty()) return;
-    const size_t i = random_.below(reads_.size());
-    Read& read = reads_[i];
-    if (!read.data) {
-        // What the device returns is the content at one moment between submission and completion.
-        Bytes data;
-        for (uint64_t b = 0; b < read.chunk.run.count; ++b) {
-            const Bytes block = machine_.read(read.chunk.run.first + b);
-            data.insert(data.end(), block.begin(), block.end());
-        }
-        read.data = std::move(data);
+// After a session ended: as DiskWorker::after_session().
+void Agent::end_session() {
+    const Failure cause = *session_->ended();
+    host_.trace.add("{}: the session ended: {}: {}", name_, to_string(cause.kind), cause.message);
+    reads_.clear();
+    refuse_point("the session ended");
+    if (cause.kind != FailureKind::fenced) {
+        expect(stream_->distrust(cause.message), "distrust");
+        phase_ = Phase::idle;
         return;
     }
-    const Read done = std::move(read);
-    reads_.erase(reads_.begin() + std::ptrdiff_t(i));
-    if (random_.chance(0.01)) {
-        for (const auto& smaller : stream_.read_failed(done.chunk.id)) {
-            reads_.push_back({smaller, std::nullopt});
-        }
-        return;
-    }
-    must(stream_.read_done(done.chunk.id, *done.data, machine_.now_ms() * 1'000'000), "read_done");
+    phase_ = Phase::resting;
+    rest_until_ = host_.now_ms + host_.random.below(2000);
 }
 
-void Agent::end_scan() {
-    const uint64_t now_ns = machine_.now_ms() * 1'000'000;
-    bool settled = false;
-    if (broken_ == Break::no_open_marks) {
-        settled = tracker_.map().todo_blocks() == 0 && tracker_.map().live_blocks() == 0;
-    } else {
-        auto result = stream_.settle();
-        if (!result) bug("settle", result.error().message.c_str(), __LINE__);
-        settled = *result;
-    }
-    if (!point_) {
-        must(stream_.finish_scan(false, now_ns), "finish_scan");
+// The tracker found a gap: as DiskWorker::protect(), from the attaching on.
+void Agent::gap_found(const Error& error) {
+    if (error.kind != ErrorKind::resync) violated("the tracker: {}", error.message);
+    host_.trace.add("{}: gap: {}", name_, error.message);
+    attach();
+}
+
+void Agent::stream_step() {
+    attend();
+    if (session_->ended()) return end_session();
+    if (point_) return point_step();
+    if (!stream_->scanning()) return between_scans();
+    if (copy_step()) end_pass(false);
+}
+
+void Agent::between_scans() {
+    // The next pass is not due yet.
+    if (host_.random.chance(0.7)) return;
+    if (machine_.pinned.continuity.synced &&
+        (point_wanted_ || (!host_.calm && host_.random.chance(0.4)))) {
+        point_wanted_ = false;
+        // Small on purpose: a disk of a few blocks is to need several passes, too.
+        point_.emplace(Point{PointStage::catching_up,
+                             CatchUp({2 * kBlockBytes, machine_.disk_bytes, 4}),
+                             !host_.calm && host_.random.chance(0.2),
+                             {}});
+        host_.trace.add("{}: begins a point", name_);
         return;
     }
-    if (broken_ == Break::tag_anywhere) settled = true;
-    if (!settled) {
-        if (++point_rounds_ < 5 && stream_.unreadable().empty()) {
-            if (!stream_.drain()) bug("drain", "", __LINE__);
+    if (!host_.calm && host_.random.chance(0.01)) {
+        expect(stream_->mark_all(), "mark all");
+    } else if (!host_.calm && host_.random.chance(0.01)) {
+        session_->end({FailureKind::diverged, "digest compare ordered by an operator", 0});
+        return;
+    }
+    auto todo = stream_->begin_scan(false, now_ns());
+    if (!todo) gap_found(todo.error());
+}
+
+Agent::Read Agent::begin_read(const Chunk& chunk) {
+    const uint64_t first = chunk.offset / kCellBytes;
+    const auto begin = machine_.cells.begin() + std::ptrdiff_t(first);
+    return {chunk, Cells(begin, begin + std::ptrdiff_t(cells_of(chunk.length)))};
+}
+
+// A device reads sectors at any time between submission and completion, in any order.
+void Agent::look_again(Read& read) {
+    const uint64_t first = read.chunk.offset / kCellBytes;
+    for (uint64_t i = 0; i < read.cells.size(); ++i) {
+        if (host_.random.chance(0.4)) read.cells[i] = machine_.cells[first + i];
+    }
+}
+
+Bytes Agent::bytes_of(const Read& read) const {
+    return expand(read.cells, read.chunk.offset / kCellBytes, machine_.disk_bytes);
+}
+
+// One step of a pass; true when all that was to do was read and emitted.
+bool Agent::copy_step() {
+    Random& random = host_.random;
+    bool nothing_left = false;
+    const bool held_back = session_->unstored_segments() >= kUnstoredSegmentsMax;
+    for (Read& read : reads_) look_again(read);
+    if (reads_.size() < kReadsMax && !held_back && (reads_.empty() || random.chance(0.5))) {
+        const auto chunks = stream_->take(2 * kBlockBytes);
+        for (const Chunk& chunk : chunks) reads_.push_back(begin_read(chunk));
+        nothing_left = chunks.empty();
+    } else if (!reads_.empty()) {
+        const size_t chosen = random.below(reads_.size());
+        Read read = std::move(reads_[chosen]);
+        reads_.erase(reads_.begin() + std::ptrdiff_t(chosen));
+        if (!host_.calm && random.chance(0.02)) {
+            for (const Chunk& smaller : stream_->read_failed(read.chunk.id)) {
+                reads_.push_back(begin_read(smaller));
+            }
+        } else if (!host_.calm && random.chance(0.02)) {
+            stream_->cancel(read.chunk.id);
+        } else {
+            look_again(read);
+            expect(stream_->read_done(read.chunk.id, bytes_of(read), now_ns()), "emit");
+        }
+    }
+    if (held_back) expect(stream_->flush(), "flush");
+    expect(stream_->close_aged(now_ns()), "close");
+    hand_over();
+    return nothing_left && reads_.empty();
+}
+
+void Agent::end_pass(bool quiescent) {
+    if (!quiescent) {
+        auto settled = stream_->settle();
+        if (!settled) {
+            gap_found(settled.error());
             return;
         }
-        // Refused: the scan goes on as an ordinary one.
-        point_ = false;
-        (void)machine_.thaw();
-        must(stream_.finish_scan(false, now_ns), "finish_scan");
-        return;
     }
-    point_ = false;
-    must(stream_.finish_scan(true, now_ns), "finish_scan");
-    const Uuid id = random_.uuid();
-    machine_.tagged(id);  // notes the image; it counts only if the tag is sent
-    if (!machine_.thaw()) return;
-    hrl::Tag tag;
-    tag.id = id;
-    tag.time_ns = now_ns;
-    tag.name = "sim";
-    auto position = stream_.tag(tag, now_ns);
-    if (!position) bug("tag", position.error().message.c_str(), __LINE__);
+    expect(stream_->finish_scan(quiescent, now_ns()), "end the scan");
+    if (quiescent) return;
+    expect(stream_->flush(), "flush");
     hand_over();
 }
 
-void Agent::run_one() {
-    const uint64_t now_ns = machine_.now_ms() * 1'000'000;
-    if (!stream_.scanning()) {
-        if (point_wanted_ && stream_.synced() && random_.chance(0.5)) {
-            point_wanted_ = false;
-            point_ = true;
-            point_rounds_ = 0;
-            machine_.freeze();
-            if (broken_ != Break::no_open_marks && !*tracker_.quiet({})) {
-                // A write that cannot be stopped: this point is refused.
-                point_ = false;
-                (void)machine_.thaw();
+void Agent::refuse_point(const char* why) {
+    if (!point_) return;
+    host_.trace.add("{}: the point is refused: {}", name_, why);
+    machine_.frozen = false;
+    point_.reset();
+}
+
+// The ladder of DiskWorker::take_point().
+void Agent::point_step() {
+    Random& random = host_.random;
+    if (!host_.calm && random.chance(0.01)) return refuse_point("a deadline");
+    switch (point_->stage) {
+        case PointStage::catching_up: {
+            if (!stream_->scanning()) {
+                auto todo = stream_->begin_scan(false, now_ns());
+                if (!todo) {
+                    gap_found(todo.error());
+                    return;
+                }
+                if (stream_->scanning()) return;
+            } else {
+                if (!copy_step()) return;
+                end_pass(false);
+                if (phase_ != Phase::streaming) return;
+                if (!stream_->unreadable().empty()) return refuse_point("unreadable blocks");
+            }
+            auto todo = stream_->drain();
+            if (!todo) {
+                gap_found(todo.error());
                 return;
             }
-            if (!stream_.begin_scan(true, now_ns)) bug("begin_scan", "", __LINE__);
-        } else if (random_.chance(0.3)) {
-            if (!stream_.begin_scan(random_.chance(0.05), now_ns)) bug("begin_scan", "", __LINE__);
+            const auto advice = point_->catch_up.after_pass(*todo * kBlockBytes);
+            if (advice == CatchUp::Advice::refuse) return refuse_point("too much is dirty");
+            if (advice == CatchUp::Advice::another_pass) return;
+            machine_.frozen = !point_->leaky;
+            host_.at_step("replicator.frozen");
+            point_->stage = PointStage::quieting;
+            return;
         }
-        return;
-    }
-    if (reads_.size() < 6 && random_.chance(0.5) &&
-        session_->unstored_bytes() + stream_.open_bytes() < kUnsentMax) {
-        const auto chunks = stream_.take((1 + random_.below(6)) * HERALD_BLOCK_BYTES);
-        for (const auto& chunk : chunks) reads_.push_back({chunk, std::nullopt});
-        if (chunks.empty() && reads_.empty()) end_scan();
-        return;
-    }
-    read_one();
-}
-
-void Agent::pump() {
-    for (unsigned i = 0; i < 4; ++i) {
-        auto action = session_->next(machine_.now_ms());
-        if (!action) break;
-        if (const auto* ask = std::get_if<Session::Ask>(&*action)) {
-            auto request = stream_.intend(random_.uuid());
-            machine_.request_session(generation_ << kGenerationShift | ask->ticket, *request);
-        } else {
-            const auto& send = std::get<Session::Send>(*action);
-            machine_.request_put(generation_ << kGenerationShift | send.ticket, send);
-        }
-    }
-}
-
-void Agent::step() {
-    if (state_ == State::no_session) {
-        begin_session();
-        return;
-    }
-    if (session_->ended()) {
-        if (machine_.frozen()) (void)machine_.thaw();
-        const bool fenced = session_->ended()->kind == FailureKind::fenced;
-        if (state_ == State::asking) {
-            must(stream_.drop_intention(), "drop_intention");
-        } else if (!fenced) {
-            must(stream_.distrust(session_->ended()->message), "distrust");
-        }
-        state_ = State::no_session;
-        return;
-    }
-    if (state_ == State::asking) {
-        if (session_->grant()) {
-            adopt();
-        } else {
-            pump();
-        }
-        return;
-    }
-    switch (random_.below(6)) {
-        case 0:
-            if (broken_ != Break::early_clear) {
-                must(stream_.acknowledged(session_->stored()), "acknowledged");
+        case PointStage::quieting: {
+            if (!*tracker_->quiet({})) return;
+            if (!stream_->scanning()) {
+                auto begun = stream_->begin_scan(true, now_ns());
+                if (!begun) {
+                    gap_found(begun.error());
+                    return;
+                }
             }
-            break;
-        case 1:
-            if (random_.chance(0.3)) {
-                must(stream_.flush(), "flush");
-            } else {
-                must(stream_.close_aged(machine_.now_ms() * 1'000'000), "close_aged");
+            auto drained = stream_->drain();
+            if (!drained) {
+                gap_found(drained.error());
+                return;
             }
+            point_->stage = PointStage::copying;
+            return;
+        }
+        case PointStage::copying: {
+            if (!copy_step()) return;
+            auto settled = stream_->settle();
+            if (!settled) {
+                gap_found(settled.error());
+                return;
+            }
+            if (!stream_->unreadable().empty()) return refuse_point("unreadable blocks");
+            if (!*settled) {
+                auto drained = stream_->drain();
+                if (!drained) gap_found(drained.error());
+                return;
+            }
+            // Nothing happens between the two: this is the moment of the point.
+            point_->cells = machine_.cells;
+            end_pass(true);
+            machine_.frozen = false;
+            host_.at_step("replicator.thawed");
+            point_->stage = PointStage::tagging;
+            return;
+        }
+        case PointStage::tagging: {
+            hrl::Tag tag;
+            tag.id = random.id();
+            tag.time_ns = now_ns();
+            tag.name = "point";
+            host_.oracle.tagged(tag.id, std::move(point_->cells));
+            auto position = stream_->tag(tag, now_ns());
+            if (!position) violated("tag: {}", position.error().message);
+            host_.trace.add("{}: point at position {}", name_, *position);
+            point_.reset();
             hand_over();
-            break;
-        case 2:
-            pump();
-            break;
-        default:
-            if (state_ == State::comparing) {
-                compare_one();
-            } else {
-                run_one();
-            }
-            break;
-    }
-}
-
-void Agent::answer(uint64_t ticket, const Answer& answer) {
-    if (ticket >> kGenerationShift != generation_ || !session_) return;
-    ticket &= 0xffffffff;
-    if (ticket == kDigestsTicket) {
-        if (const auto* bytes = std::get_if<Bytes>(&answer)) {
-            digests_ = *bytes;
-        } else {
-            digests_asked_ = false;
+            return;
         }
-    } else if (const auto* grant = std::get_if<wire::SessionGrant>(&answer)) {
-        session_->granted(ticket, *grant);
-    } else if (const auto* ack = std::get_if<wire::SegmentAck>(&answer)) {
-        session_->acked(ticket, *ack);
-    } else {
-        session_->failed(ticket, std::get<Failure>(answer), machine_.now_ms(), random_.real());
     }
 }
 
-void Agent::timed_out(uint64_t ticket) {
-    answer(ticket, Failure{FailureKind::unreachable, "no answer", 0});
+void Agent::upload() {
+    if (!session_) return;
+    for (auto it = deadlines_.begin(); it != deadlines_.end();) {
+        if (it->second > host_.now_ms) {
+            ++it;
+            continue;
+        }
+        session_->failed(it->first, {FailureKind::unreachable, "no answer", 0}, host_.now_ms,
+                         host_.random.uniform());
+        it = deadlines_.erase(it);
+    }
+    const auto action = session_->next(host_.now_ms);
+    if (!action) return;
+    Request request;
+    request.life = life_;
+    if (const auto* ask = std::get_if<Session::Ask>(&*action)) {
+        request.ticket = ask->ticket;
+        request.head.method = "POST";
+        request.head.path = fmt::format("/v1/disks/{}/session", to_string(host_.disk));
+        const std::string body = wire::encode(request_);
+        const ByteView view = as_bytes(body);
+        request.body.assign(view.begin(), view.end());
+    } else {
+        const auto& send = std::get<Session::Send>(*action);
+        const hrl::Segment& segment = *send.segment;
+        request.ticket = send.ticket;
+        request.head.method = "PUT";
+        request.head.path = fmt::format("/v1/disks/{}/segments/{}", to_string(host_.disk),
+                                        segment.header.first_position);
+        request.head.headers[wire::kHeaderEpoch] = std::to_string(send.epoch);
+        request.head.headers[wire::kHeaderDigest] = to_hex(xxh3_128(segment.bytes).bytes);
+        request.body = segment.bytes;
+    }
+    deadlines_[request.ticket] = host_.now_ms + kAnswerMsMax;
+    host_.send(std::move(request));
+}
+
+void Agent::answered(const Answer& answer) {
+    if (answer.life != life_ || !session_) return;
+    const bool good = answer.response && answer.response->status / 100 == 2;
+    if (answer.ticket == kDigestTicket) {
+        digests_asked_at_ = 0;
+        // Anything but all of them is asked for again.
+        if (good && answer.response->body.size() == machine_.blocks() * sizeof(Digest128)) {
+            digests_ = answer.response->body;
+        }
+        return;
+    }
+    // An answer after its deadline has no connection left to come through.
+    const auto waiting = deadlines_.find(answer.ticket);
+    if (waiting == deadlines_.end()) return;
+    deadlines_.erase(waiting);
+    const auto fail_with = [&](const Failure& failure) {
+        session_->failed(answer.ticket, failure, host_.now_ms, host_.random.uniform());
+    };
+    if (!answer.response) return fail_with({FailureKind::unreachable, "connection refused", 0});
+    if (!good) {
+        return fail_with(failure_of(answer.response->status, wire::error_of(*answer.response)));
+    }
+    const auto text = as_text(answer.response->body);
+    if (auto grant = wire::decode_session_grant(text); grant && !session_->grant()) {
+        session_->granted(answer.ticket, *grant);
+    } else if (auto ack = wire::decode_segment_ack(text); ack && session_->grant()) {
+        session_->acked(answer.ticket, *ack);
+    } else {
+        fail_with({FailureKind::unreachable, "an unreadable answer", 0});
+    }
 }
 
 }  // namespace herald::sim

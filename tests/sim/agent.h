@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Agent: the replicator's cores (DiskStream, Session) with a shell that does one small thing at a
-// time, chosen at random among what a real one could be doing. Its memory is gone when it is
-// destroyed; the pinned part of the tracker is the machine's.
-// A crash is the exception AgentCrash, thrown at a named step.
+// Agent is a replicator on a machine: the shell around the cores (DiskStream, Session, CatchUp)
+// that the daemon is elsewhere, in small steps between which anything may happen. Destroying it is
+// SIGKILL; only the machine stays.
+// Promise: it does what DiskWorker and Uploader do, in their order, and decides nothing of its own
+// that a core decides.
+// Callers: the world, one thread. Throws AgentCrash out of any durable step when told to.
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <optional>
 
-#include "tests/memory_tracker.h"
-#include "tests/sim/random.h"
-#include "tests/sim/server.h"
+#include "tests/sim/machine.h"
+#include "tests/sim/network.h"
+#include "tests/sim/oracle.h"
+#include "user/replicator/catch_up.h"
 #include "user/replicator/disk_stream.h"
 #include "user/replicator/session.h"
 
@@ -18,85 +22,89 @@ namespace herald::sim {
 
 struct AgentCrash {};
 
-// Rules broken on purpose, to see that the simulator notices.
-enum class Break {
-    nothing,
-    early_clear,    // bits are cleared when a segment is sent, not when it is stored
-    trust_always,   // a session that does not follow ours is taken as if it did
-    no_open_marks,  // writes in flight at a pass's end are not marked again
-    tag_anywhere,   // a tag without making sure that nothing was written meanwhile
-    forget_sent,    // what may have been sent is not remembered across a crash
-    old_epoch,      // the server commits what a superseded session sends
-    skip_compare,   // a compare is given up half-way and called finished
-};
-std::optional<Break> parse_break(std::string_view name);
-
-// What the agent asks of the machine around it.
-class Machine {
-  public:
-    virtual ~Machine() = default;
-    virtual uint64_t now_ms() const = 0;
-    virtual void request_session(uint64_t ticket, const wire::SessionRequest& request) = 0;
-    virtual void request_put(uint64_t ticket, const replicator::Session::Send& send) = 0;
-    virtual void request_digests(uint64_t ticket) = 0;
-    virtual Bytes read(uint64_t block) const = 0;
-    // Stops the writers (false: they cannot all be stopped); thaw says whether it held.
-    virtual void freeze() = 0;
-    virtual bool thaw() = 0;
-    virtual bool frozen() const = 0;
-    // The image that this tag claims to be.
-    virtual void tagged(const Uuid& tag) = 0;
-    virtual void adopted(const replicator::Verdict& verdict, uint64_t epoch) = 0;
-    virtual void at_step(const char* step) = 0;
+// What an agent needs of the world.
+struct Host {
+    Random& random;
+    Trace& trace;
+    Oracle& oracle;
+    uint64_t& now_ms;
+    bool& calm;  // no faults of its own any more
+    Uuid machine;
+    Uuid disk;
+    std::function<void(Request)> send;
+    std::function<void(const char* step)> at_step;  // may throw AgentCrash
 };
 
 class Agent {
   public:
-    Agent(Machine& machine, test::Pinned& pinned, Random& random, const Uuid& machine_id,
-          const Uuid& disk_id, Break broken);
-    // One thing.
-    void step();
-    void answer(uint64_t ticket, const Answer& answer);
-    // The answer did not come in time.
-    void timed_out(uint64_t ticket);
-    void want_point() { point_wanted_ = true; }
+    Agent(Host host, Machine& machine, std::string name);
+
+    void step();    // of the disk's thread
+    void upload();  // of the upload threads
+    void answered(const Answer& answer);
+
+    const std::string& name() const { return name_; }
+    void rename(std::string name) { name_ = std::move(name); }
+    Machine& machine() { return machine_; }
+    uint64_t life() const { return life_; }
+    Uuid session() const { return session_ ? session_->id() : Uuid{}; }
+    // When it waits for nothing but time: until then.
+    std::optional<uint64_t> waits_until() const;
+    // Nothing is dirty, scanned, unsent or unacknowledged.
     bool idle() const;
-    std::string describe() const;
+    void want_point() { point_wanted_ = true; }
 
   private:
+    enum class Phase { idle, asking, comparing, streaming, resting };
+    enum class PointStage { catching_up, quieting, copying, tagging };
     struct Read {
         replicator::Chunk chunk;
-        std::optional<Bytes> data;
+        Cells cells;
     };
-    enum class State { no_session, asking, comparing, running };
+    struct Point {
+        PointStage stage = PointStage::catching_up;
+        replicator::CatchUp catch_up;
+        bool leaky = false;  // something that no freeze stops goes on writing
+        Cells cells;
+    };
 
+    void attach();
     void begin_session();
-    void adopt();
-    void compare_one();
-    void run_one();
-    void read_one();
-    void end_scan();
-    void pump();
+    void await_grant();
+    void compare();
+    void stream_step();
+    void between_scans();
+    bool copy_step();
+    void end_pass(bool quiescent);
+    void point_step();
+    void refuse_point(const char* why);
+    void end_session();
+    void attend();
     void hand_over();
-    void must(const Result<void>& result, const char* what);
+    void gap_found(const Error& error);
+    Read begin_read(const replicator::Chunk& chunk);
+    void look_again(Read& read);
+    Bytes bytes_of(const Read& read) const;
+    void send_digest_request();
+    uint64_t now_ns() const { return host_.now_ms * 1'000'000; }
 
+    Host host_;
     Machine& machine_;
-    test::Pinned& pinned_;
-    Random& random_;
-    Break broken_;
-    test::MemoryTracker tracker_;
-    replicator::DiskStream stream_;
+    std::string name_;
+    uint64_t life_ = 0;  // of one session; answers to another one are not ours
+    std::optional<MachineTracker> tracker_;
+    std::optional<replicator::DiskStream> stream_;
     std::optional<replicator::Session> session_;
-    State state_ = State::no_session;
-    bool was_asking_ = false;
-    uint64_t generation_ = 0;  // in the upper bits of a ticket
-    std::optional<Bytes> digests_;
-    bool digests_asked_ = false;
-    uint64_t compare_next_ = 0;
-    std::deque<Read> reads_;
+    wire::SessionRequest request_;
+    Phase phase_ = Phase::idle;
+    std::vector<Read> reads_;
+    std::optional<Point> point_;
     bool point_wanted_ = false;
-    bool point_ = false;  // the open scan is a point's, under the freeze
-    unsigned point_rounds_ = 0;
+    std::optional<Bytes> digests_;
+    uint64_t digests_asked_at_ = 0;  // 0: not under way
+    uint64_t next_block_ = 0;        // of the compare
+    uint64_t rest_until_ = 0;
+    std::map<uint64_t, uint64_t> deadlines_;  // by ticket of a request under way
 };
 
 }  // namespace herald::sim

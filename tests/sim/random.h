@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random: every choice of a simulation comes from one seed.
+// Random is the only source of chance in a simulation: the same seed gives the same run.
+// Callers: one thread.
 #pragma once
 
 #include <cstdint>
-#include <random>
+#include <cstring>
 
 #include "user/base/uuid.h"
 
@@ -11,19 +12,27 @@ namespace herald::sim {
 
 class Random {
   public:
-    explicit Random(uint64_t seed) : generator_(seed) {}
-    // Uniform in [0, n); n > 0. Not std::uniform_*: their sequences differ between libraries.
-    uint64_t below(uint64_t n) { return generator_() % n; }
-    bool chance(double probability) { return real() < probability; }
-    double real() { return double(generator_() >> 11) * 0x1.0p-53; }
-    Uuid uuid() {
+    explicit Random(uint64_t seed) : state_(seed) {}
+
+    // SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+    uint64_t next() {
+        uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+        return z ^ (z >> 31);
+    }
+    uint64_t below(uint64_t bound) { return next() % bound; }
+    double uniform() { return double(next() >> 11) * 0x1p-53; }
+    bool chance(double probability) { return uniform() < probability; }
+    Uuid id() {
         Uuid id;
-        for (std::byte& b : id.bytes) b = std::byte(generator_());
+        const uint64_t halves[] = {next(), next()};
+        std::memcpy(id.bytes.data(), halves, sizeof halves);
         return id;
     }
 
   private:
-    std::mt19937_64 generator_;
+    uint64_t state_;
 };
 
 }  // namespace herald::sim

@@ -1,49 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
-// Server: the process server's cores (DiskGate, catalog, upload verification) over memory that a
-// crash keeps. Kept is what is durable; everything else is gone when the Server is destroyed.
-// A crash is the exception ServerCrash, thrown at a durable step, before or after it.
+// Server is a process server whose store and catalog are memory: the real Service over them, which
+// a crash destroys, and the two of them, which it leaves. Faults and crashes come through at_step,
+// called around every durable step; a put lets other requests in meanwhile through `between`.
+// Callers: one thread.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <set>
 
-#include "user/process_server/disk_gate.h"
-#include "user/replicator/session.h"
+#include "user/process_server/service.h"
+#include "user/store/object_store.h"
 #include "user/vault/memory_catalog.h"
 
 namespace herald::sim {
 
 struct ServerCrash {};
 
-struct Kept {
-    std::map<std::string, Bytes> objects;
-    vault::MemoryCatalog::State catalog;
+enum class PutFault {
+    none,
+    lost,   // the put fails and nothing is there
+    torn,   // the put fails and a part of the object is there under its name
+    whole,  // the put fails, yet the object is there
 };
 
-using Answer = std::variant<wire::SessionGrant, wire::SegmentAck, Bytes, replicator::Failure>;
-
-class Server {
+class MemoryStore : public store::ObjectStore {
   public:
-    // at_step: may throw ServerCrash. full: whether the store has no room now. committed: called
-    // with each segment that became part of the stream.
-    struct Hooks {
-        std::function<void(const char*)> at_step;
-        std::function<bool()> full;
-        std::function<bool()> torn;  // whether a crash in a put leaves a part of the object
-        std::function<void(const vault::SegmentRow&)> committed;
-        bool old_epoch = false;  // broken on purpose
-    };
-    Server(Kept& kept, const Uuid& machine, const Uuid& disk, Hooks hooks);
-    ~Server();
+    std::map<std::string, Bytes> objects;
+    bool full = false;
+    std::function<void(const char*)> at_step;
+    std::function<PutFault()> fault;  // decides for each put
+    std::function<void()> between;
+    std::function<size_t(size_t)> cut;  // where a torn object ends
 
-    Answer session(const wire::SessionRequest& request);
-    Answer put(uint64_t epoch, uint64_t first, const std::string& digest, ByteView body);
-    Answer digests(uint64_t count);
+    Result<store::PutOutcome> put(const std::string& name, ByteView bytes) override;
+    Result<Bytes> get(const std::string& name, uint64_t offset, uint64_t length) override;
+    Result<store::ObjectInfo> stat(const std::string& name) override;
+    Result<void> list(const std::string& prefix,
+                      const std::function<Result<void>(const store::ObjectInfo&)>& visit) override;
+    Result<void> remove(const std::string& name) override;
+    Result<store::StoreSpace> space() override;
+};
 
-  private:
-    Answer commit_old(uint64_t epoch, uint64_t first, const std::string& digest, ByteView body);
-    struct Parts;
-    std::unique_ptr<Parts> parts_;
+class Catalog : public vault::MemoryCatalog {
+  public:
+    using MemoryCatalog::MemoryCatalog;
+    std::function<void(const char*)> at_step;
+    // 0: works; 1: fails before anything changed; 2: fails although it is durable.
+    std::function<unsigned()> fault;
+    std::function<void(const wire::SessionRequest&, const vault::GrantReply&)> on_grant;
+    std::function<void(const vault::Commit&)> on_commit;  // durable now
+
+    Result<vault::GrantReply> grant(const Uuid& disk, const Uuid& machine,
+                                    const wire::SessionRequest& request) override;
+    Result<std::vector<vault::CatalogOutcome>> commit(
+        std::span<const vault::Commit> commits) override;
+};
+
+struct Server {
+    MemoryStore store;
+    std::unique_ptr<Catalog> catalog = std::make_unique<Catalog>();
+    std::unique_ptr<process_server::Service> service;  // nothing while it is down
+
+    void crash() { service.reset(); }
+    Result<void> start();
+    // The catalog of an earlier moment, with its hooks.
+    void restore(vault::MemoryCatalog::State state);
+    // What collect_garbage() would remove, without its suspicion: an operator after a restore.
+    void remove_unreferenced();
 };
 
 }  // namespace herald::sim

@@ -13,9 +13,9 @@
 #include <memory>
 #include <vector>
 
-#include "herald/wire/protocol.h"
 #include "tools/herald/config.h"
 #include "user/base/bytes.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::cli {
 

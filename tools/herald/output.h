@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "herald/wire/protocol.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::cli {
 

@@ -8,8 +8,8 @@
 #include <span>
 #include <string_view>
 
-#include "herald/wire/protocol.h"
 #include "user/base/result.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::cli {
 

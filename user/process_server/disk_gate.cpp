@@ -36,9 +36,17 @@ Result<vault::GrantReply> DiskGate::grant(const wire::SessionRequest& request) {
     auto reply = catalog_.grant(disk_, machine_, request);
     if (!reply || reply->outcome != vault::CatalogOutcome::done) return reply;
     if (reply->grant.epoch != intake_.epoch()) {
-        for (const auto& [first, pending] : pending_) (void)store_.remove(pending.row.object);
+        // A commit may have failed after it was durable: what the catalog holds is not garbage,
+        // and its head is the truth.
+        auto row = catalog_.disk(disk_);
+        if (!row) return pass(row);
+        for (const auto& [first, pending] : pending_) {
+            if (first > reply->grant.head) (void)store_.remove(pending.row.object);
+        }
         pending_.clear();
-        intake_.new_epoch(reply->grant.epoch);
+        HERALD_ASSERT(row->has_value());
+        intake_ = DiskIntake((*row)->epoch, (*row)->head, (*row)->head_segment);
+        state_ = (*row)->state;
         changed_.notify_all();
     }
     return reply;

@@ -9,8 +9,8 @@
 #include <optional>
 #include <string>
 
-#include "herald/wire/protocol.h"
 #include "user/tracker/tracker.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::replicator {
 

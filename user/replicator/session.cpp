@@ -114,6 +114,16 @@ void Session::acked(uint64_t ticket, const wire::SegmentAck& ack) {
     for (Queued& queued : queue_) {
         if (queued.ticket == ticket && queued.phase == Phase::sending) {
             queued.phase = Phase::delivered;
+            // Everything before it was stored when it was sent. Without this a server whose
+            // catalog went back would keep it for later, for ever.
+            if (queued.sent_as_head && ack.stored + 1 < queued.segment->header.first_position) {
+                end({FailureKind::diverged,
+                     fmt::format("the server lost positions that it had acknowledged: it ends at "
+                                 "{}, position {} was to follow",
+                                 ack.stored, queued.segment->header.first_position),
+                     0});
+                return;
+            }
         }
     }
     // An answer cannot acknowledge what was never sent, nor take back an earlier one.

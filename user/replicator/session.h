@@ -17,8 +17,8 @@
 #include <variant>
 
 #include "herald/limits.h"
-#include "herald/wire/protocol.h"
 #include "user/replicator/segment_builder.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::replicator {
 

@@ -408,6 +408,8 @@ Result<std::vector<OpenWrites::Entry>> EbpfTracker::State::mark_open() {
 }
 
 Result<void> EbpfTracker::end_pass() {
+    // Before a scan may call itself quiescent: what was lost since the drain counts, too.
+    if (auto weighed = state_->weigh_losses(); !weighed) return weighed;
     auto marked = state_->mark_open();
     if (!marked) return pass(marked);
     return {};

@@ -14,8 +14,8 @@
 #include <span>
 
 #include "herald/limits.h"
-#include "herald/wire/protocol.h"
 #include "user/vault/segment_effects.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::vault {
 
@@ -97,7 +97,8 @@ class Catalog {
   public:
     virtual ~Catalog() = default;
     // A disk is registered at its first request and from then on belongs to that machine. The
-    // newest session asked for again is granted again; one that was superseded is fenced.
+    // newest session asked for again is granted again, until it stored something; after that, and
+    // when it was superseded, it is fenced.
     virtual Result<GrantReply> grant(const Uuid& disk, const Uuid& machine,
                                      const wire::SessionRequest& request) = 0;
     // All in one durable step; an outcome other than done leaves out that commit alone. Commits of

@@ -15,6 +15,13 @@ Result<GrantReply> MemoryCatalog::grant(const Uuid& disk, const Uuid& machine,
         found->second.sessions.contains(request.session)) {
         return GrantReply{CatalogOutcome::fenced, {}};
     }
+    // Whoever does not know yet that a session is theirs has sent nothing in it: one that is asked
+    // for again after it stored something is a clone's, or a reverted machine's.
+    if (found != state_.end() && found->second.row.session == request.session &&
+        !found->second.segments.empty() &&
+        found->second.segments.rbegin()->second.epoch == found->second.row.epoch) {
+        return GrantReply{CatalogOutcome::fenced, {}};
+    }
     MemoryDisk& entry = state_[disk];
     DiskRow& row = entry.row;
     row.disk = disk;

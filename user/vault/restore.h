@@ -11,9 +11,9 @@
 #include <memory>
 #include <vector>
 
-#include "herald/wire/protocol.h"
 #include "user/base/bytes.h"
 #include "user/base/result.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::store {
 class ObjectStore;

@@ -418,6 +418,18 @@ class SqliteCatalog : public Catalog {
                              .bind(row.epoch)
                              .run();
             if (!added) return added;
+        } else {
+            // Whoever does not know yet that a session is theirs has sent nothing in it: one that
+            // is asked for again after it stored something is a clone's, or a reverted machine's.
+            Statement newest = database_.prepare(
+                "SELECT 1 FROM segments WHERE disk = ?1 AND epoch = ?2 AND first_position ="
+                " (SELECT max(first_position) FROM segments WHERE disk = ?1)");
+            auto used = newest.bind(disk).bind(row.epoch).step();
+            if (!used) return pass(used);
+            if (*used) {
+                reply.outcome = CatalogOutcome::fenced;
+                return {};
+            }
         }
         auto updated = database_
                            .prepare(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages: the structs of herald/wire/protocol.h as JSON text and back, and the answers that
+// Messages: the structs of message_structs.h as JSON text and back, and the answers that
 // carry them. Unknown fields are ignored, missing ones and values out of range are refused.
 // Promise: decoding never throws, never believes a number it did not check, and says which field
 // is wrong. What encode() writes of a valid message, decode accepts.
@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "herald/wire/protocol.h"
 #include "user/wire/http_client.h"
 #include "user/wire/http_server.h"
+#include "user/wire/message_structs.h"
 
 namespace herald::wire {
 
