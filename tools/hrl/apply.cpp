@@ -155,6 +155,8 @@ Result<void> apply_all(const std::vector<Input>& inputs, const ApplyOptions& opt
         auto reader = SegmentReader::open(std::move(*source));
         if (!reader) return pass(reader);
         if (!reader->whole()) return fail(ErrorKind::corrupt, "{}", reader->loss());
+        auto begun = image.begin_segment(reader->header().disk_bytes);
+        if (!begun) return begun;
         for (;;) {
             auto record = reader->next();
             if (!record) return pass(record);

@@ -51,6 +51,13 @@ Result<void> ImageWriter::resize(uint64_t disk_bytes) {
     return {};
 }
 
+Result<void> ImageWriter::begin_segment(uint64_t disk_bytes) {
+    if (disk_bytes == disk_bytes_) return {};
+    auto flushed = zero_now();
+    if (!flushed) return flushed;
+    return resize(disk_bytes);
+}
+
 Result<void> ImageWriter::apply(const Record& record) {
     auto valid = validate(record);
     if (!valid) return pass(valid, name_);

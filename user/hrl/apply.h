@@ -22,6 +22,9 @@ class ImageWriter {
     ImageWriter(ImageWriter&&) noexcept = default;
     ImageWriter& operator=(ImageWriter&&) noexcept = default;
 
+    // The disk's size as the header of the segment that follows says: it may have been resized
+    // while nobody was there to record it.
+    Result<void> begin_segment(uint64_t disk_bytes);
     // Markers change nothing and are accepted; so is a reread: what it names comes again.
     Result<void> apply(const Record& record);
     Result<void> finish();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/process_server/garbage.h"
 
+#include <cerrno>
 #include <map>
 
 #include "user/process_server/upload.h"
@@ -16,13 +17,35 @@ tl::unexpected<Error> refuse(const std::string& object, std::string_view why) {
                 object, why);
 }
 
+// Durable before its row was: if the newest segment is not there, neither is the rest, and what is
+// stored now would be hidden when the store comes back.
+Result<void> check_head(store::ObjectStore& store, vault::Catalog& catalog,
+                        const vault::DiskRow& disk) {
+    if (disk.head == 0) return {};
+    auto head = catalog.segments(disk.disk, disk.head - 1, 1);
+    if (!head) return pass(head);
+    if (head->empty()) return {};
+    auto object = store.stat(head->front().object);
+    if (object) return {};
+    if (object.error().sys != ENOENT) return pass(object);
+    return fail(ErrorKind::operator_needed,
+                "store: the newest segment of disk {} ({}) is not in it, object {}: is the store's "
+                "file system mounted, and is it the catalog's? Nothing was changed; give the store "
+                "that belongs to the catalog",
+                to_string(disk.disk), disk.name, head->front().object);
+}
+
 }  // namespace
 
 Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog) {
     auto rows = catalog.disks();
     if (!rows) return pass(rows);
     std::map<Uuid, uint64_t> epochs;
-    for (const vault::DiskRow& row : *rows) epochs[row.disk] = row.epoch;
+    for (const vault::DiskRow& row : *rows) {
+        auto there = check_head(store, catalog, row);
+        if (!there) return pass(there);
+        epochs[row.disk] = row.epoch;
+    }
     std::map<Uuid, std::vector<std::string>> garbage;
     auto listed = store.list("segments/", [&](const store::ObjectInfo& object) -> Result<void> {
         const auto place = parse_object_name(object.name);

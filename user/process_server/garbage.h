@@ -3,7 +3,8 @@
 // between put and commit. It runs before the first request is taken.
 // Promise: nothing a row refers to is removed. Objects that no crash can leave (of a disk or epoch
 // the catalog never heard of, or too many) mean that the catalog is not this store's, or older:
-// then nothing at all is removed and the error says so.
+// then nothing at all is removed and the error says so. So it does when the newest segment of a
+// disk is not in the store: the catalog's store is elsewhere, perhaps not mounted.
 #pragma once
 
 #include "user/store/object_store.h"

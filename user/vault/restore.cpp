@@ -165,15 +165,8 @@ class Restore {
             if (!writer) return pass(writer);
             writer_ = std::move(*writer);
         }
-        if (header.disk_bytes != writer_->disk_bytes()) {
-            // Resized while nobody was there to record it.
-            hrl::Record resize;
-            resize.kind = hrl::RecordKind::resize;
-            resize.position = header.first_position;
-            resize.length = header.disk_bytes;
-            auto resized = writer_->apply(resize);
-            if (!resized) return pass(resized, name_of(info));
-        }
+        auto begun = writer_->begin_segment(header.disk_bytes);
+        if (!begun) return pass(begun, name_of(info));
         auto reader = hrl::SegmentReader::open(hrl::memory_source(bytes, name_of(info)));
         if (!reader) return pass(reader);
         while (progress_.position < request_.position) {

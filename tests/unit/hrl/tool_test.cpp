@@ -203,3 +203,45 @@ TEST_CASE("hrl apply refuses gaps, repetitions, foreign segments and positions i
     CHECK(run_hrl(journal.dir.path(), "apply a.hrl b.hrl c.hrl --to x.img").status == 1);
     CHECK_FALSE(std::filesystem::exists(journal.dir.path() / "x.img"));
 }
+
+TEST_CASE("hrl apply follows a disk that was resized between two segments") {
+    herald::test::TempDir dir;
+    // Shrunk and grown again while nobody was there to record it: only the headers say so.
+    const uint64_t sizes[] = {1 << 20, 256 << 10, 512 << 10};
+    Uuid previous;
+    uint64_t position = 1;
+    for (const uint64_t disk_bytes : sizes) {
+        SegmentHeader header = sample_header(4096, position);
+        header.disk_bytes = disk_bytes;
+        header.segment = sample_id(uint8_t(0x80 + position));
+        header.previous_segment = previous;
+        previous = header.segment;
+        SegmentWriter writer(header);
+        const Bytes data(4096, std::byte(position));
+        Record record;
+        record.position = position;
+        record.offset = disk_bytes - data.size();
+        record.length = data.size();
+        record.data = data;
+        REQUIRE(writer.append(record));
+        auto segment = std::move(writer).finish();
+        REQUIRE(segment);
+        REQUIRE(replace_file(dir.path() / (std::to_string(position) + ".hrl"), segment->bytes));
+        ++position;
+    }
+    const auto applied = [&](const char* files, const char* image) {
+        const Run run = run_hrl(dir.path(), std::string("apply ") + files + " --to " + image);
+        INFO(run.output);
+        CHECK(run.status == 0);
+        auto bytes = read_file(dir.path() / image, 1 << 24);
+        REQUIRE(bytes);
+        return *bytes;
+    };
+    Bytes shrunk(256 << 10);
+    std::fill(shrunk.end() - 4096, shrunk.end(), std::byte{2});
+    CHECK(applied("1.hrl 2.hrl", "shrunk.img") == shrunk);
+    Bytes grown = shrunk;
+    grown.resize(512 << 10);
+    std::fill(grown.end() - 4096, grown.end(), std::byte{3});
+    CHECK(applied("1.hrl 2.hrl 3.hrl", "grown.img") == grown);
+}

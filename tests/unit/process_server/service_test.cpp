@@ -85,6 +85,24 @@ TEST_CASE("what was held and not acknowledged is garbage after a restart, and co
     CHECK(outcome_of(sample.server.put(one)) == sample.stored());
 }
 
+TEST_CASE("a catalog without its store is refused: nothing more is acknowledged beside it") {
+    Sample sample;
+    const auto one = sample.next(1);
+    REQUIRE(sample.server.put(one).status == 200);
+    sample.server.close();
+    // As when the store's file system is not mounted.
+    std::filesystem::rename(sample.dir.path() / "store", sample.dir.path() / "elsewhere");
+    const auto opened = sample.server.open();
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().kind == ErrorKind::operator_needed);
+    CHECK(opened.error().message.find("mounted") != std::string::npos);
+    std::filesystem::remove_all(sample.dir.path() / "store");
+    std::filesystem::rename(sample.dir.path() / "elsewhere", sample.dir.path() / "store");
+    REQUIRE(sample.server.open());
+    const auto two = sample.next(2);
+    CHECK(outcome_of(sample.server.put(two)) == sample.stored());
+}
+
 TEST_CASE("other content at stored or held positions diverges and changes nothing") {
     Sample sample;
     auto other = sample.stream;
