@@ -70,7 +70,7 @@
 
 /* Objects of one disk that no row refers to: what a crash can leave (a window, a few times over).
  * More means that the catalog is not this store's, and nothing is removed. */
-#define HERALD_GARBAGE_PER_DISK_MAX 64u
+#define HERALD_GARBAGE_PER_DISK_MAX 16u
 /* Drain passes a replicator tells apart while they are under way: 100 s at ten passes a second. */
 #define HERALD_BACKLOG_PASSES_MAX 1024u
 /* Segments and read buffers over all disks of one replicator; with TLS, maps and code it stays

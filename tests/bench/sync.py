@@ -50,15 +50,13 @@ def main() -> int:
         subprocess.run([BIN / "bench_floor", "--json", out.name] + (["--quick"] if args.quick else []), check=True)
         floor = json.loads(pathlib.Path(out.name).read_text())
     with Rig(size_mib=mib, mounted=False) as rig:
-        with open(rig.loop, "r+b"):
-            fill(pathlib.Path(rig.loop), mib)
+        fill(pathlib.Path(rig.loop), mib)
         rig.start()
         pids = {name: rig.processes[name].pid for name in ("replicator", "server")}
         before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         began = time.monotonic()
         rig.protect(wait=False)
-        while rig.status()["state"] != "protected" and rig.status().get("sync") is not None or \
-                rig.status()["received"] == 0 or rig.status()["todo_blocks"] + rig.status()["in_flight_blocks"] > 0:
+        while not rig.status()["synced"]:
             time.sleep(0.1)
             if time.monotonic() - began > 600:
                 raise TimeoutError(rig.status())

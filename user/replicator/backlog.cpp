@@ -21,9 +21,9 @@ void Backlog::received(uint64_t position) {
     }
 }
 
-std::optional<uint64_t> Backlog::age_ns(uint64_t now_ns) const {
+std::optional<uint64_t> Backlog::since_ns() const {
     if (before_start_ns_ == 0) return std::nullopt;
-    return now_ns > before_start_ns_ ? now_ns - before_start_ns_ : 0;
+    return before_start_ns_;
 }
 
 }  // namespace herald::replicator

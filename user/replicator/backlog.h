@@ -19,8 +19,8 @@ class Backlog {
     void received(uint64_t position);
     // A new session: what was under way will be sent again by later passes.
     void reset() { under_way_.clear(); }
-    // Nothing until two passes were received.
-    std::optional<uint64_t> age_ns(uint64_t now_ns) const;
+    // Since when writes may be missing at the server; nothing until two passes were received.
+    std::optional<uint64_t> since_ns() const;
 
   private:
     struct Pass {

@@ -629,7 +629,7 @@ void DiskWorker::publish() {
     }
     if (stream_) facts_.last_position = stream_->last_position();
     if (reader_) facts_.read_bytes = read_bytes_before_ + reader_->read_bytes();
-    facts_.backlog_age_ns = backlog_.age_ns(wall_ns());
+    facts_.backlog_since_ns = backlog_.since_ns();
     const std::lock_guard lock(lock_);
     published_ = facts_;
 }

@@ -125,7 +125,10 @@ nlohmann::json to_json(const DiskStatus& status, bool with_counters) {
         const uint64_t time = facts.last_point->time_ns;
         json["rpo_s"] = status.now_ns > time ? double(status.now_ns - time) / 1e9 : 0.0;
     }
-    if (facts.backlog_age_ns) json["backlog_age_s"] = double(*facts.backlog_age_ns) / 1e9;
+    if (facts.backlog_since_ns) {
+        const uint64_t since = *facts.backlog_since_ns;
+        json["backlog_age_s"] = status.now_ns > since ? double(status.now_ns - since) / 1e9 : 0.0;
+    }
     if (facts.sync_began_ns != 0) {
         const double seconds = status.now_ns > facts.sync_began_ns
                                    ? double(status.now_ns - facts.sync_began_ns) / 1e9

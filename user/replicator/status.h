@@ -49,7 +49,7 @@ struct WorkerFacts {
     uint64_t unreadable_blocks = 0;
     uint64_t first_unreadable = 0;
     uint64_t last_position = 0;
-    std::optional<uint64_t> backlog_age_ns;
+    std::optional<uint64_t> backlog_since_ns;
     uint64_t sync_done_bytes = 0;
     uint64_t sync_total_bytes = 0;
     uint64_t sync_began_ns = 0;  // 0: no sync runs
