@@ -76,6 +76,8 @@
 /* Segments and read buffers over all disks of one replicator; with TLS, maps and code it stays
    under 256 MiB. A disk gets its share, at most HERALD_UNSENT_BYTES_MAX of segments. */
 #define HERALD_REPLICATOR_BYTES_MAX (128u << 20)
+/* Blocks one scan may leave as unreadable: 4 GiB of them, and some 10 MiB to remember them. */
+#define HERALD_UNREADABLE_BLOCKS_MAX 65536u
 /* Reads of a disk under way: past this a disk's own queue only gets longer. */
 #define HERALD_READS_PER_DISK_MAX 16u
 

@@ -16,7 +16,7 @@ namespace {
 constexpr std::chrono::milliseconds kPublishInterval{200};
 constexpr std::chrono::milliseconds kPause{50};  // looking again where no event is promised
 constexpr std::chrono::seconds kFailureWaitMax{60};
-constexpr std::chrono::seconds kSupersededWaitMax{300};
+constexpr std::chrono::seconds kSessionWaitMax{300};
 constexpr std::chrono::seconds kSessionLongEnough{60};
 constexpr std::chrono::seconds kLastUploadsMax{5};
 constexpr std::chrono::seconds kUnreadableRetry{30};
@@ -37,9 +37,7 @@ tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity
 DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
     : host_(host), disk_(std::move(disk)), id_(disk_.disk_id(host.config.machine)) {
     // One disk gets 64 MiB of segments and 16 reads of 1 MiB; many share the same sum.
-    const uint64_t share =
-        HERALD_REPLICATOR_BYTES_MAX / std::clamp<size_t>(host_.disks_expected, 1, HERALD_DISKS_MAX);
-    unsent_bytes_max_ = std::min<uint64_t>(share / 4 * 3, HERALD_UNSENT_BYTES_MAX);
+    const uint64_t share = share_bytes();
     read_bytes_ = share >= (16u << 20) ? HERALD_RECORD_DATA_BYTES_MAX : 4 * HERALD_BLOCK_BYTES;
     reads_ = size_t(std::clamp<uint64_t>(share / 4 / read_bytes_, 2, HERALD_READS_PER_DISK_MAX));
 
@@ -51,6 +49,16 @@ DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
     facts_.last_point = host_.state->last_point(id_);
     published_ = facts_;
     thread_ = std::thread([this] { run(); });
+}
+
+uint64_t DiskWorker::share_bytes() const {
+    return HERALD_REPLICATOR_BYTES_MAX /
+           std::clamp<size_t>(host_.disks.load(), 1, HERALD_DISKS_MAX);
+}
+
+// Shrinks at once when another disk is protected.
+uint64_t DiskWorker::unsent_bytes_max() const {
+    return std::min<uint64_t>(share_bytes() / 4 * 3, HERALD_UNSENT_BYTES_MAX);
 }
 
 DiskWorker::~DiskWorker() {
@@ -261,7 +269,7 @@ Result<void> DiskWorker::protect() {
     }
     options.identity = disk_.identity;
     options.disk_bytes = now->bytes;
-    options.segment_bytes = std::min(host_.config.segment_bytes, unsent_bytes_max_ / 4);
+    options.segment_bytes = std::min(host_.config.segment_bytes, unsent_bytes_max() / 4);
     options.segment_age_ms = host_.config.segment_age_ms;
     options.read_bytes_max = read_bytes_;
     stream_ = std::make_unique<DiskStream>(
@@ -371,7 +379,7 @@ Result<void> DiskWorker::run_session() {
         }
         return attend();
     }
-    if (Clock::now() - began > kSessionLongEnough) superseded_ = 0;
+    if (Clock::now() - began > kSessionLongEnough) sessions_ended_ = 0;
     return after_session(*uploader_->view().ended);
 }
 
@@ -381,20 +389,31 @@ Result<void> DiskWorker::after_session(const Failure& cause) {
     if (!dropped) return dropped;
     spdlog::warn("{}: the session ended: {}: {}", disk_.node().native(), to_string(cause.kind),
                  cause.message);
-    if (cause.kind != FailureKind::fenced) return stream_->distrust(cause.message);
-    // Two agents that fence each other in turn must not keep both busy with compares.
-    facts_.phase = WorkerPhase::superseded;
-    const auto until = Clock::now() + std::min<Clock::duration>(
-                                          kSupersededWaitMax,
-                                          std::chrono::seconds(1u << std::min(superseded_, 9u)));
-    ++superseded_;
+    const bool fenced = cause.kind == FailureKind::fenced;
+    if (!fenced) {
+        auto distrusted = stream_->distrust(cause.message);
+        if (!distrusted) return distrusted;
+    }
+    // Two agents that fence each other in turn, or a server that ends every session, must not keep
+    // both sides busy with compares. Once may be an operator's order, and waits for nothing.
+    const unsigned before = sessions_ended_++;
+    if (!fenced && before == 0) return {};
+    facts_.phase = fenced ? WorkerPhase::superseded : WorkerPhase::attaching;
+    if (!fenced) {
+        facts_.error =
+            fmt::format("the server ended {} sessions in a row: {}", before + 1, cause.message);
+    }
+    const auto until =
+        Clock::now() + std::min<Clock::duration>(kSessionWaitMax,
+                                                 std::chrono::seconds(1u << std::min(before, 9u)));
     publish();
-    refuse_points({ErrorKind::retry, "superseded by a newer session", 0});
+    refuse_points({ErrorKind::retry, fenced ? "superseded by a newer session" : facts_.error, 0});
     while (!stopping() && Clock::now() < until) {
         auto attended = attend();
         if (!attended) return attended;
         wait_until(until);
     }
+    facts_.error.clear();
     return {};
 }
 
@@ -499,7 +518,7 @@ Result<void> DiskWorker::one_pass() {
 bool DiskWorker::under_pressure() const {
     return uploader_->view().unstored_bytes + stream_->open_bytes() + reader_->bytes_in_flight() +
                stream_->bookkeeping_bytes() >=
-           unsent_bytes_max_;
+           unsent_bytes_max();
 }
 
 Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point> deadline) {
@@ -509,6 +528,12 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
         if (done.error != 0) {
             spdlog::warn("{}: read at byte {}: {}", disk_.node().native(), done.chunk.offset,
                          errno_text(done.error));
+            if (stream_->unreadable().size() >= HERALD_UNREADABLE_BLOCKS_MAX) {
+                return fail(ErrorKind::operator_needed,
+                            "more than {} blocks of 64 KiB cannot be read: the disk is failing and "
+                            "has to be replaced",
+                            HERALD_UNREADABLE_BLOCKS_MAX);
+            }
             for (const Chunk& smaller : stream_->read_failed(done.chunk.id)) {
                 to_submit_.push_back(smaller);
             }

@@ -7,6 +7,7 @@
 // Failure: named in status(); retried with back-off for ever.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <future>
 
@@ -28,7 +29,8 @@ struct Host {
     agent::Freezer freezer;
     std::shared_ptr<agent::LogGate> log_gate;
     std::unique_ptr<StateDir> state;
-    size_t disks_expected = 1;  // each disk's share of HERALD_REPLICATOR_BYTES_MAX
+    // Disks that are protected, or will be: each gets its share of HERALD_REPLICATOR_BYTES_MAX.
+    std::atomic<size_t> disks{1};
 };
 
 struct PointRequest {
@@ -97,6 +99,8 @@ class DiskWorker {
     void publish();
     Result<void> hand_over_segments();
     Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
+    uint64_t share_bytes() const;
+    uint64_t unsent_bytes_max() const;
     bool under_pressure() const;
     void wait_until(Clock::time_point until);
     void wake();
@@ -114,7 +118,6 @@ class DiskWorker {
     Host& host_;
     agent::DiskIdentity disk_;
     Uuid id_;
-    uint64_t unsent_bytes_max_ = 0;
     uint64_t read_bytes_ = 0;
     size_t reads_ = 0;
 
@@ -124,8 +127,8 @@ class DiskWorker {
     std::unique_ptr<DiskStream> stream_;
     std::unique_ptr<Uploader> uploader_;
     Backlog backlog_;
-    bool streaming_ = false;  // adopted: acknowledgements are this session's
-    unsigned superseded_ = 0;
+    bool streaming_ = false;       // adopted: acknowledgements are this session's
+    unsigned sessions_ended_ = 0;  // in a row, by the server, none of them long
     Clock::time_point next_point_at_{};
     bool point_due_known_ = false;
     Clock::time_point unreadable_retry_at_{};

@@ -111,7 +111,7 @@ Result<void> DiskWorker::prepare_point(const PointRequest& request, const agent:
         }
     }
     const auto until = Clock::now() + kSegmentsGoneMax;
-    while (uploader_->view().unstored_bytes > unsent_bytes_max_ / 2) {
+    while (uploader_->view().unstored_bytes > unsent_bytes_max() / 2) {
         auto attended = attend();
         if (!attended) return attended;
         if (session_over()) return fail(ErrorKind::retry, "the session ended");

@@ -52,7 +52,7 @@ bool Service::is_configured(const std::string& path) const {
 
 void Service::start() {
     const auto chosen = host_.state->chosen();
-    host_.disks_expected = std::max<size_t>(1, host_.config.disks.size() + chosen.size());
+    host_.disks = std::max<size_t>(1, host_.config.disks.size() + chosen.size());
     {
         const std::lock_guard lock(lock_);
         for (const auto& path : host_.config.disks) missing_[path.native()] = "not looked for yet";
@@ -153,6 +153,7 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
         return fail(ErrorKind::operator_needed,
                     "{} disks are protected already, the most there can be", HERALD_DISKS_MAX);
     }
+    host_.disks = std::max(host_.disks.load(), workers_.size() + 1);
     auto worker = std::make_shared<DiskWorker>(host_, std::move(*identity));
     workers_[id] = worker;
     return worker;
