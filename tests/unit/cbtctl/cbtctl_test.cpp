@@ -65,29 +65,35 @@ json disk_status() {
 class Fake {
   public:
     Fake() {
+        // One lock over the whole answer: what a test sets before run() is seen here, and what an
+        // answer changed is seen after it.
         auto server = ControlServer::start(dir_.path() / "c.sock",
                                            [this](const json& request, ControlConnection& peer) {
-                                               {
-                                                   std::lock_guard<std::mutex> guard(lock_);
-                                                   requests_.push_back(request);
-                                               }
-                                               if (handler) {
-                                                   handler(request, peer);
+                                               std::lock_guard<std::mutex> guard(lock_);
+                                               requests_.push_back(request);
+                                               if (told_handler_) {
+                                                   told_handler_(request, peer);
                                                } else {
-                                                   (void)peer.send(reply);
+                                                   (void)peer.send(told_reply_);
                                                }
                                            });
         REQUIRE(server);
         server_ = std::move(*server);
     }
 
-    Ran run(const std::string& arguments) const {
+    Ran run(const std::string& arguments) {
+        {
+            std::lock_guard<std::mutex> guard(lock_);
+            told_reply_ = reply;
+            told_handler_ = handler;
+        }
         const std::string out = (dir_.path() / "out").native(),
                           err = (dir_.path() / "err").native();
         const int rc = std::system((std::string(HERALD_BIN_DIR) + "/cbtctl --socket " +
                                     (dir_.path() / "c.sock").native() + " " + arguments + " >" +
                                     out + " 2>" + err + " </dev/null")
                                        .c_str());
+        std::lock_guard<std::mutex> guard(lock_);
         return {WIFEXITED(rc) ? WEXITSTATUS(rc) : -1, slurp(out), slurp(err)};
     }
     json last_request() {
@@ -101,7 +107,9 @@ class Fake {
 
   private:
     test::TempDir dir_;
-    std::mutex lock_;
+    std::mutex lock_;  // guards all below but the server
+    json told_reply_;
+    ControlServer::Handler told_handler_;
     std::vector<json> requests_;
     std::unique_ptr<ControlServer> server_;
 };
