@@ -636,6 +636,7 @@ Result<void> DiskWorker::attend() {
         auto marked = stream_->mark_all();
         if (!marked) return marked;
     } else if (how == ResyncHow::digest) {
+        sessions_ended_ = 0;  // an order waits for nothing
         uploader_->end({FailureKind::diverged, "digest compare ordered by an operator", 0});
     }
     if (Clock::now() >= publish_at_) publish();
