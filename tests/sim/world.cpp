@@ -387,7 +387,8 @@ void World::converge() {
     const auto until = [&](const char* what, const auto& reached) {
         while (!reached()) {
             if (trace_.step - from > kCalmStepsMax) {
-                violated("liveness: {} not {} steps after the last fault", what, kCalmStepsMax);
+                violated("liveness: {} not {} steps after the last fault; {}", what, kCalmStepsMax,
+                         main_.agent->describe());
             }
             one_step();
         }

@@ -143,12 +143,16 @@ Result<void> DiskStream::mark_all() {
 
 Result<uint64_t> DiskStream::begin_scan(bool always, uint64_t now_ns) {
     HERALD_ASSERT(!scan_open_ && scanner_.in_flight() == 0);
+    may_tag_ = false;
+    // A point refused after its scan left its records in an open segment, with nothing behind
+    // them that would close it.
+    auto closed = builder_.flush();
+    if (!closed) return pass(closed);
     auto todo = drain();
     if (!todo) return todo;
     // A session's first scan takes place even when nothing is to do: until it ends the server
     // takes the stream for fuzzy, and a disk compared and found equal would not count as synced.
     if (*todo == 0 && !always && synced_at_ != 0) return todo;
-    may_tag_ = false;
     unreadable_.clear();
     hrl::ScanBegin begin;
     begin.scan = ++scan_;

@@ -63,7 +63,7 @@ class DiskStream {
     Result<void> mark_all();
 
     // Starts a pass: drains the tracker; a scan begins when there is something to do, when none of
-    // this session has ended yet, or `always`.
+    // this session has ended yet, or `always`. Closes what is open either way: segments to take.
     // Returns the blocks to do. An error of kind resync: the tracker found a gap of its own; the
     // next session will compare.
     Result<uint64_t> begin_scan(bool always, uint64_t now_ns);

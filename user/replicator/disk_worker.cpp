@@ -626,6 +626,8 @@ Result<void> DiskWorker::attend() {
         if (view.grant && !view.ended) {
             auto acknowledged = stream_->acknowledged(view.stored);
             if (!acknowledged) return acknowledged;
+            auto handed = hand_over_segments();
+            if (!handed) return handed;
             backlog_.received(view.received);
             settle_storing_points(view.stored, nullptr);
         }

@@ -250,6 +250,23 @@ TEST_CASE_METHOD(Host, "a gap that the tracker finds in a pass ends the session"
     REQUIRE(begun.error().kind == ErrorKind::resync);
 }
 
+TEST_CASE_METHOD(Host, "what a refused point leaves open is sent although nothing follows it") {
+    boot();
+    start({1, 0, {}, {}, 8, false});
+    REQUIRE(stream->begin_scan(true, now));
+    read_all();
+    REQUIRE(*stream->settle());
+    REQUIRE(stream->finish_scan(true, now));
+    // No tag: the freeze did not hold. The disk stays idle.
+    REQUIRE(*stream->begin_scan(false, now) == 0);
+    REQUIRE_FALSE(stream->scanning());
+    const auto closed = stream->take_closed();
+    REQUIRE(closed);
+    REQUIRE_FALSE(closed->empty());
+    REQUIRE(closed->back()->last_position == stream->last_position());
+    REQUIRE(stream->open_bytes() == 0);
+}
+
 TEST_CASE_METHOD(Host, "segments name the one before and continue its positions") {
     boot();
     const Uuid head = Uuid::random();
