@@ -84,29 +84,33 @@ class DiskWorker {
     };
     enum class Copied { all, interrupted, late };
 
-    // disk_worker.cpp: the thread and its sessions.
+    // disk_worker.cpp: the thread, and what others ask of it.
     void run();
     Result<void> protect();
-    Result<void> run_session();
-    Result<bool> wait_for_grant();
-    Result<void> compare();
-    Result<void> one_pass();
-    Result<void> after_session(const Failure& cause);
-    // True when the session or the thread is to end.
-    bool session_over() const;
     // Acknowledgements, tasks of other threads, figures.
     Result<void> attend();
     void publish();
-    Result<void> hand_over_segments();
-    Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
     uint64_t share_bytes() const;
     uint64_t unsent_bytes_max() const;
-    bool under_pressure() const;
     void wait_until(Clock::time_point until);
     void wake();
     bool stopping() const;
     void refuse_points(const Error& error);
     void settle_storing_points(uint64_t stored, const Error* lost);
+
+    // worker_session.cpp
+    Result<void> run_session();
+    Result<bool> wait_for_grant();
+    Result<void> compare();
+    Result<void> after_session(const Failure& cause);
+    // True when the session or the thread is to end.
+    bool session_over() const;
+
+    // worker_pass.cpp
+    Result<void> one_pass();
+    Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
+    Result<void> hand_over_segments();
+    bool under_pressure() const;
 
     // point.cpp: the ladder of one point.
     void serve_points();
