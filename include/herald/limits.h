@@ -38,6 +38,9 @@
 /* What a replicator remembers of one emitted block until it is acknowledged, counted in the bound
    above: blocks of zeroes cost hardly anything in a segment. */
 #define HERALD_EMITTED_BLOCK_BYTES 96u
+/* Segments of one disk sent and not acknowledged: their ids are remembered beside the dirty map.
+   Several windows, so that a server's answer never finds an empty queue; 3 KiB. */
+#define HERALD_SENT_SEGMENTS_MAX 64u
 /* Segments a server accepts ahead of the head of a stream. */
 #define HERALD_WINDOW_SEGMENTS 8u
 /* Uploads a replicator has under way per disk. */

@@ -113,7 +113,9 @@ void World::wire_server() {
 
 std::unique_ptr<Agent> World::boot(Machine& machine, const std::string& name) {
     Host host{random_, trace_, oracle_, now_ms_, calm_, machine_id_, disk_id_, {}, {}};
-    host.send = [this](Request request) {
+    host.send = [this, &machine](Request request) {
+        const Protected& sender = main_.machine.get() == &machine ? main_ : clone_;
+        if (request.head.method == "PUT" && trace_.step < sender.dies_at) return;
         request.head.peer.role = wire::Role::machine;
         request.head.peer.machine = machine_id_;
         network_.send(std::move(request), now_ms_);
@@ -282,7 +284,14 @@ void World::make_clone() {
     twin.machine->frozen = false;
     clone_ = std::exchange(main_, std::move(twin));
     clone_.agent->rename("clone");
+    clone_.dies_at = 0;
     clone_.wakes_at = trace_.step + random_.below(300);
+    // Both get the session that is asked for when both are quick: two writers of one epoch. One of
+    // them is cut off and dies before it learns that.
+    if (!main_.machine->pinned.continuity.next_session.is_nil() && random_.chance(0.7)) {
+        clone_.wakes_at = trace_.step + random_.below(5);
+        (random_.chance(0.5) ? main_ : clone_).dies_at = trace_.step + 40 + random_.below(200);
+    }
     clone_.ends_at = clone_.wakes_at + random_.below(300);
     main_.agent = boot(*main_.machine, "main");
 }
@@ -290,11 +299,7 @@ void World::make_clone() {
 void World::misfortune() {
     switch (random_.below(9)) {
         case 0:
-            // Two machines that wait for the same grant both get it, a limit of the protocol that
-            // docs/internals/simulator.md names.
-            if (plan_.clones && !clone_.agent &&
-                main_.machine->pinned.continuity.next_session.is_nil())
-                make_clone();
+            if (plan_.clones && !clone_.agent) make_clone();
             return;
         case 1:
             if (plan_.reverts && (!snapshot_ || random_.chance(0.3))) {
@@ -340,7 +345,18 @@ void World::one_step() {
     now_ms_ += random_.below(calm_ ? 20 : 6);
     if (!server_.service && (calm_ || random_.chance(0.1))) start_server();
     if (!calm_ && random_.chance(0.03)) misfortune();
+    if (!calm_ && plan_.clones && !clone_.agent && random_.chance(0.01) &&
+        !main_.machine->pinned.continuity.next_session.is_nil()) {
+        make_clone();
+    }
     if (clone_.agent && trace_.step >= clone_.ends_at) clone_ = {};
+    for (Protected* each : {&main_, &clone_}) {
+        if (!each->agent || trace_.step != each->dies_at) continue;
+        trace_.add("{}: dies", each->agent->name());
+        const std::string name = each->agent->name();
+        each->agent.reset();
+        each->agent = boot(*each->machine, name);
+    }
     const bool two = clone_.agent && trace_.step >= clone_.wakes_at;
     Protected& who = two && random_.chance(0.5) ? clone_ : main_;
     const uint64_t what = random_.below(100);

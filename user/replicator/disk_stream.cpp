@@ -69,7 +69,7 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
 
     continuity.next_session = {};
     // What was sent beyond the head is fenced by this grant: those positions come again.
-    continuity.sent_position = grant.head;
+    continuity.sent = {{grant.head, grant.head_segment}};
     if (verdict.baseline == Baseline::continues) {
         continuity.session = session_;
         next_cause_ = continuity.synced ? hrl::ScanCause::catch_up : hrl::ScanCause::initial;
@@ -261,11 +261,15 @@ Result<uint64_t> DiskStream::tag(const hrl::Tag& tag, uint64_t now_ns) {
 }
 
 Result<std::vector<SegmentPtr>> DiskStream::take_closed() {
-    auto closed = builder_.take_closed();
-    if (closed.empty()) return closed;
+    if (builder_.closed_segments() == 0) return std::vector<SegmentPtr>();
     at_step_("replicator.segment_closed");
     Continuity continuity = tracker_.continuity();
-    continuity.sent_position = closed.back()->last_position;
+    HERALD_ASSERT(continuity.sent.size() <= HERALD_SENT_SEGMENTS_MAX);
+    auto closed = builder_.take_closed(HERALD_SENT_SEGMENTS_MAX - continuity.sent.size());
+    if (closed.empty()) return closed;
+    for (const SegmentPtr& segment : closed) {
+        continuity.sent.push_back({segment->last_position, segment->header.segment});
+    }
     auto saved = save(continuity, "replicator.sent_saved");
     if (!saved) return pass(saved);
     return closed;
@@ -279,6 +283,9 @@ Result<void> DiskStream::acknowledged(uint64_t stored) {
     // Saved before any bit is cleared: were the bits cleared first, a crash between the two and a
     // server restored to before this position would look like an unbroken history.
     continuity.acked_position = std::max(continuity.acked_position, stored);
+    std::erase_if(continuity.sent, [&](const tracker::SentSegment& segment) {
+        return segment.last_position < continuity.acked_position;
+    });
     continuity.synced = synced;
     auto saved = save(continuity, "replicator.acked_saved");
     if (!saved) return saved;

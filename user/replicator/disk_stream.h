@@ -89,6 +89,7 @@ class DiskStream {
     Result<void> close_aged(uint64_t now_ns) { return builder_.close_aged(now_ns); }
     Result<void> flush() { return builder_.flush(); }
     // Closed segments, to be sent: that they may have been is remembered before this returns.
+    // Never more than HERALD_SENT_SEGMENTS_MAX wait for an acknowledgement: ask again after one.
     Result<std::vector<SegmentPtr>> take_closed();
 
     // The server's acknowledgement, of this session: saved, then the bits cleared.
@@ -97,7 +98,7 @@ class DiskStream {
     tracker::Tracker& tracker() { return tracker_; }
     const StreamOptions& options() const { return options_; }
     uint64_t last_position() const { return builder_.last_position(); }
-    uint64_t open_bytes() const { return builder_.open_bytes(); }
+    uint64_t untaken_bytes() const { return builder_.untaken_bytes(); }
     // Memory for what was emitted and not acknowledged, segments apart.
     uint64_t bookkeeping_bytes() const {
         return tracker_.map().unacknowledged_blocks() * HERALD_EMITTED_BLOCK_BYTES;

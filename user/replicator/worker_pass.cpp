@@ -62,7 +62,7 @@ Result<void> DiskWorker::one_pass() {
 }
 
 bool DiskWorker::under_pressure() const {
-    return uploader_->view().unstored_bytes + stream_->open_bytes() + reader_->bytes_in_flight() +
+    return uploader_->view().unstored_bytes + stream_->untaken_bytes() + reader_->bytes_in_flight() +
                stream_->bookkeeping_bytes() >=
            unsent_bytes_max();
 }

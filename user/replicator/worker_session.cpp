@@ -96,6 +96,8 @@ Result<void> DiskWorker::run_session() {
         if (!flushed) return flushed;
         const auto until = Clock::now() + kLastUploadsMax;
         for (;;) {
+            auto attended = attend();
+            if (!attended) return attended;
             const auto view = uploader_->view();
             const bool done = view.stored >= stream_->last_position();
             if (done || view.ended || view.trouble || Clock::now() >= until) break;

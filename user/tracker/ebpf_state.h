@@ -17,11 +17,17 @@
 
 namespace herald::tracker {
 
+struct SentSegmentDisk {
+    uint64_t last_position;
+    std::array<std::byte, 16> segment;
+};
+
 struct ContinuityDisk {
     std::array<std::byte, 16> disk, session, next_session;
     uint64_t acked_position;
-    uint64_t sent_position;
     uint64_t synced;
+    uint64_t sent_count;
+    SentSegmentDisk sent[HERALD_SENT_SEGMENTS_MAX];
 };
 
 struct StateDisk {

@@ -12,7 +12,7 @@
 #include <linux/types.h>
 #endif
 
-#define HERALD_EBPF_LAYOUT 1u
+#define HERALD_EBPF_LAYOUT 2u
 
 /* log2 of HERALD_BLOCK_BYTES / HERALD_SECTOR_BYTES: one bit for 128 sectors. */
 #define HERALD_EBPF_BLOCK_SECTORS_SHIFT 7
