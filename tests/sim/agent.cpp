@@ -399,6 +399,11 @@ void Agent::upload() {
         const std::string body = wire::encode(request_);
         const ByteView view = as_bytes(body);
         request.body.assign(view.begin(), view.end());
+    } else if (const auto* look = std::get_if<Session::Look>(&*action)) {
+        request.ticket = look->ticket;
+        request.head.method = "GET";
+        request.head.path = fmt::format("/v1/disks/{}/head", to_string(host_.disk));
+        request.head.headers[wire::kHeaderEpoch] = std::to_string(look->epoch);
     } else {
         const auto& send = std::get<Session::Send>(*action);
         const hrl::Segment& segment = *send.segment;

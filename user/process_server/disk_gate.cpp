@@ -52,12 +52,19 @@ Result<vault::GrantReply> DiskGate::grant(const wire::SessionRequest& request) {
     return reply;
 }
 
+TakeOutcome DiskGate::outcome(OfferVerdict verdict) const {
+    return {verdict, intake_.epoch(), intake_.head(), intake_.head_segment()};
+}
+
+TakeOutcome DiskGate::look(uint64_t epoch) const {
+    const std::lock_guard hold(lock_);
+    const bool newest = epoch == intake_.epoch() && epoch != 0;
+    return outcome(newest ? OfferVerdict::duplicate : OfferVerdict::fenced);
+}
+
 Result<TakeOutcome> DiskGate::take(Upload upload, ByteView body) {
     const OfferedSegment offered = upload.offered;
     std::unique_lock hold(lock_);
-    const auto outcome = [&](OfferVerdict verdict) {
-        return TakeOutcome{verdict, intake_.epoch(), intake_.head()};
-    };
     const auto deadline = std::chrono::steady_clock::now() + kInProgressWait;
     OfferVerdict verdict;
     for (;;) {

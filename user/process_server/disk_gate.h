@@ -21,6 +21,7 @@ struct TakeOutcome {
     OfferVerdict verdict = OfferVerdict::commit;  // in_progress: still, after a long wait
     uint64_t epoch = 0;                           // the disk's newest
     uint64_t head = 0;                            // everything up to here is stored
+    Uuid head_segment;                            // the segment that ends there
 };
 
 class DiskGate {
@@ -33,6 +34,8 @@ class DiskGate {
     uint64_t epoch() const;
 
     Result<vault::GrantReply> grant(const wire::SessionRequest& request);
+    // What a writer of this epoch is told: `duplicate` and the head, or `fenced`.
+    TakeOutcome look(uint64_t epoch) const;
     // An error: the store or the catalog has trouble; nothing was acknowledged.
     Result<TakeOutcome> take(Upload upload, ByteView body);
 
@@ -41,6 +44,7 @@ class DiskGate {
         vault::SegmentRow row;
         vault::SegmentEffects effects;
     };
+    TakeOutcome outcome(OfferVerdict verdict) const;
     Result<void> put_object(const vault::SegmentRow& row, ByteView body);
     Result<void> commit_ready();
     void drop_diverged();

@@ -118,13 +118,21 @@ ServerResponse MachineRequests::put_segment(const RequestHead& head, const Route
     return answer(route, *taken);
 }
 
+ServerResponse MachineRequests::look(const RequestHead& head, const Route& route) {
+    auto gate = gates_.own(route.disk, head.peer.machine);
+    if (!gate) return std::move(gate.error());
+    auto epoch = epoch_of(head);
+    if (!epoch) return std::move(epoch.error());
+    return answer(route, (*gate)->look(*epoch));
+}
+
 ServerResponse MachineRequests::answer(const Route& route, const TakeOutcome& taken) {
     switch (taken.verdict) {
         case OfferVerdict::commit:
         case OfferVerdict::hold:
         case OfferVerdict::duplicate: {
-            ServerResponse ack =
-                json_response(200, wire::encode(wire::SegmentAck{taken.head, taken.head}));
+            ServerResponse ack = json_response(
+                200, wire::encode(wire::SegmentAck{taken.head, taken.head, taken.head_segment}));
             if (space_.load() == SpaceState::slow) ack.headers[wire::kHeaderRetryAfter] = "1";
             return ack;
         }

@@ -25,6 +25,7 @@ class MachineRequests {
                                  const Bytes& body);
     wire::ServerResponse put_segment(const wire::RequestHead& head, const Route& route,
                                      const Bytes& body);
+    wire::ServerResponse look(const wire::RequestHead& head, const Route& route);
     wire::ServerResponse digests(const wire::RequestHead& head, const Route& route);
 
   private:

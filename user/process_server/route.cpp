@@ -50,6 +50,9 @@ tl::expected<Route, ServerResponse> parse_route(const RequestHead& head) {
         if (parts.size() == 4 && parts[3] == "session") {
             allowed = head.method == "POST";
             route.action = Action::session;
+        } else if (parts.size() == 4 && parts[3] == "head") {
+            allowed = get;
+            route.action = Action::head;
         } else if (parts.size() == 4 && parts[3] == "digests") {
             allowed = get;
             route.action = Action::digests;
@@ -85,6 +88,7 @@ wire::Role role_for(Action action) {
     switch (action) {
         case Action::session:
         case Action::put_segment:
+        case Action::head:
         case Action::digests:
             return wire::Role::machine;
         default:

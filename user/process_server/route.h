@@ -9,7 +9,17 @@
 
 namespace herald::process_server {
 
-enum class Action { session, put_segment, digests, disks, points, segments, get_segment, status };
+enum class Action {
+    session,
+    put_segment,
+    head,
+    digests,
+    disks,
+    points,
+    segments,
+    get_segment,
+    status,
+};
 
 struct Route {
     Action action = Action::status;

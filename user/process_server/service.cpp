@@ -76,6 +76,8 @@ ServerResponse Service::handle(const RequestHead& head, Bytes body) {
             return state_->machine.session(head, *route, body);
         case Action::put_segment:
             return state_->machine.put_segment(head, *route, body);
+        case Action::head:
+            return state_->machine.look(head, *route);
         case Action::digests:
             return state_->machine.digests(head, *route);
         case Action::disks:

@@ -37,6 +37,7 @@ struct SessionGrant {
 struct SegmentAck {
     uint64_t received = 0;  // everything up to here is durable at the server
     uint64_t stored = 0;    // everything up to here is durable in store and catalog
+    Uuid head_segment;      // the segment that ends at `stored`; nil for an empty stream
 };
 
 struct ErrorBody {

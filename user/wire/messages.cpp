@@ -144,6 +144,7 @@ template <class V, class M>
 void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, SegmentAck> {
     v.number("received", m.received, 0, kAny);
     v.number("stored", m.stored, 0, kAny);
+    v.id("head_segment", m.head_segment);
 }
 
 template <class V, class M>
