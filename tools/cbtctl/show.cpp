@@ -178,6 +178,9 @@ int status(const Context& context, const std::string& name) {
         line("last point", fmt::format("{}  {}  {}  frozen {}",
                                        time_text(number(*point, "time_ns")), text(*point, "id"),
                                        text(*point, "name"), ms_text(real(*point, "frozen_ms"))));
+        for (const json& item : point->value("not_frozen", json::array())) {
+            if (item.is_string()) line("  not frozen", item.get<std::string>());
+        }
     }
     if (const auto c = disk.find("counters"); c != disk.end() && c->is_object()) {
         line("tracker saw",

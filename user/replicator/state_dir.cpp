@@ -107,6 +107,12 @@ std::optional<PointReport> StateDir::last_point(const Uuid& disk) const {
     report.position = number_of(*json, "position");
     report.frozen_ms = real_of(*json, "frozen_ms");
     report.hold_ms = real_of(*json, "hold_ms");
+    if (text_of(*json, "consistency") == hrl::to_string(hrl::Consistency::crash)) {
+        report.consistency = hrl::Consistency::crash;
+    }
+    for (const auto& item : json->value("not_frozen", nlohmann::json::array())) {
+        if (item.is_string()) report.not_frozen.push_back(item.get<std::string>());
+    }
     return report;
 }
 

@@ -21,6 +21,9 @@ struct PointReport {
     uint64_t position = 0;
     double frozen_ms = 0;
     double hold_ms = 0;  // the part of it that a client's hold took
+    hrl::Consistency consistency = hrl::Consistency::filesystem;
+    // "vfat at /boot/efi: vfat has no freeze": on the disk, exact at the point, but not frozen.
+    std::vector<std::string> not_frozen;
 };
 
 enum class WorkerPhase {

@@ -138,14 +138,26 @@ std::string ProtectedMachine::sha256_of_disk() {
         .substr(0, 64);
 }
 
-std::string ProtectedMachine::sha256_of_point(const std::string& point) {
+void ProtectedMachine::wait_protected() {
+    for (int i = 0; i < 1200; ++i) {
+        if (status()["state"] == "protected") return;
+        std::this_thread::sleep_for(50ms);
+    }
+    FAIL("not protected: " + status().dump(2) + replicator_->err());
+}
+
+std::filesystem::path ProtectedMachine::restore(const std::string& point) {
     const auto image = site_.dir() / "restored.img";
     std::filesystem::remove(image);
     const std::string disk = status()["disk"].get<std::string>();
     const Finished done = site_.herald({"restore", disk, "--point", point, "--to", image.native()});
     INFO(done.err);
     REQUIRE(done.status == 0);
-    return sh("sha256sum " + image.native()).substr(0, 64);
+    return image;
+}
+
+std::string ProtectedMachine::sha256_of_point(const std::string& point) {
+    return sh("sha256sum " + restore(point).native()).substr(0, 64);
 }
 
 }  // namespace herald::test

@@ -41,8 +41,12 @@ class ProtectedMachine {
     void wait_clean();
     // A point; `frozen` is called while the filesystems are frozen. The final message.
     Result<nlohmann::json> tag(const std::string& name, const std::function<void()>& frozen = {});
+    // Until the server has the whole disk, whatever is written meanwhile.
+    void wait_protected();
     // SHA-256 of the disk, read with O_DIRECT by a program that is not ours.
     std::string sha256_of_disk();
+    // The disk as it was at this point, by `herald restore`; replaced by the next call.
+    std::filesystem::path restore(const std::string& point);
     // SHA-256 of the disk as it was at this point, as restored by `herald restore`.
     std::string sha256_of_point(const std::string& point);
 
