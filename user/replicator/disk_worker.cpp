@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::chrono::seconds kFailureWaitMax{60};
 constexpr std::chrono::seconds kTaskMax{10};
+constexpr uint64_t kCountedOften = (4ull << 40) / HERALD_BLOCK_BYTES;
 
 tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity& disk,
                                      const Uuid& id) {
@@ -328,7 +329,11 @@ void DiskWorker::publish() {
         const tracker::DirtyMap& map = tracker_->map();
         facts_.todo_blocks = map.todo_blocks();
         facts_.in_flight_blocks = map.in_flight_blocks();
-        facts_.live_blocks = map.live_blocks();
+        if (Clock::now() >= count_live_at_) {
+            // The whole bitmap is read for it: of a disk of many TiB less often.
+            facts_.live_blocks = map.live_blocks();
+            count_live_at_ = Clock::now() + kPublishInterval * (map.blocks() / kCountedOften);
+        }
         facts_.synced = tracker_->continuity().synced;
         if (auto counters = tracker_->counters()) facts_.counters = *counters;
     }

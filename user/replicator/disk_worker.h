@@ -143,6 +143,7 @@ class DiskWorker {
     std::deque<Chunk> to_submit_;
     double rate_tokens_ = 0;
     Clock::time_point rate_at_{};
+    Clock::time_point count_live_at_{};
     WorkerFacts facts_;
     uint64_t read_bytes_before_ = 0;  // of readers closed earlier
 
