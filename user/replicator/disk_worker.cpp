@@ -42,6 +42,7 @@ DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
     options.disk = id_;
     uploader_ = std::make_unique<Uploader>(options, [this] { wake(); });
     facts_.last_point = host_.state->last_point(id_);
+    resync_ = host_.state->order(id_);
     published_ = facts_;
     thread_ = std::thread([this] { run(); });
 }
@@ -152,8 +153,7 @@ std::future<Result<PointReport>> DiskWorker::point(PointRequest request) {
 
 Result<void> DiskWorker::resync(ResyncHow how) {
     const std::lock_guard lock(lock_);
-    if (ended_) return fail(ErrorKind::retry, "{}: stopping", disk_.node().native());
-    resync_ = how;
+    if (resync_ != ResyncHow::full) resync_ = how;
     woken_ = true;
     wake_.notify_all();
     return {};
@@ -165,6 +165,18 @@ void DiskWorker::run() {
         const auto began = Clock::now();
         auto result = protect();
         streaming_ = false;
+    {
+        const std::lock_guard lock(lock_);
+        if (ended_) return fail(ErrorKind::retry, "{}: stopping", disk_.node().native());
+    }
+    // What is marked dirty is sent without an order.
+    if (how == ResyncHow::dirty) {
+        wake();
+        return {};
+    }
+    // Before the answer, or a kill right after it would forget the order.
+    auto saved = host_.state->save_order(id_, how);
+    if (!saved) return saved;
         if (stopping()) break;
         if (Clock::now() - began > kSessionLongEnough) failures = 0;
         if (!result) {
@@ -295,7 +307,8 @@ Result<void> DiskWorker::attend() {
     {
         const std::lock_guard lock(lock_);
         tasks.swap(tasks_);
-        if (streaming_ && !in_point_) how = std::exchange(resync_, std::nullopt);
+        // Stays an order until it is carried out, whatever ends the session before that.
+        if (streaming_ && !in_point_) how = resync_;
     }
     for (const auto& task : tasks) task();
 
@@ -315,11 +328,12 @@ Result<void> DiskWorker::attend() {
         facts_.gap = "full scan ordered by an operator";
         auto marked = stream_->mark_all();
         if (!marked) return marked;
-    } else if (how == ResyncHow::digest) {
+        carried_out(how);
+    } else if (!std::exchange(compare_ordered_, true)) {
+        // The next session compares: after_session() writes that down.
         sessions_ended_ = 0;  // an order waits for nothing
         uploader_->end({FailureKind::diverged, "digest compare ordered by an operator", 0});
     }
-    if (Clock::now() >= publish_at_) publish();
     return {};
 }
 
@@ -334,7 +348,17 @@ void DiskWorker::publish() {
             facts_.live_blocks = map.live_blocks();
             count_live_at_ = Clock::now() + kPublishInterval * (map.blocks() / kCountedOften);
         }
+    if (how) {
+        auto done = carry_out(*how);
+        if (!done) return done;
+    }
+    if (Clock::now() >= publish_at_) publish();
+    return {};
+}
+
+Result<void> DiskWorker::carry_out(ResyncHow how) {
         facts_.synced = tracker_->continuity().synced;
+        if (stream_->scanning()) return {};  // when this scan has ended
         if (auto counters = tracker_->counters()) facts_.counters = *counters;
     }
     if (stream_) facts_.last_position = stream_->last_position();
@@ -345,3 +369,12 @@ void DiskWorker::publish() {
 }
 
 }  // namespace herald::replicator
+// The tracker's memory says so now, and outlives a kill as the order's file does.
+void DiskWorker::carried_out(ResyncHow how) {
+    {
+        const std::lock_guard lock(lock_);
+        if (resync_ == how) resync_.reset();
+    }
+    host_.state->drop_order(id_, how);
+}
+

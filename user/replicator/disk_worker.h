@@ -45,8 +45,6 @@ struct PointRequest {
     std::function<Result<void>(std::chrono::milliseconds remaining)> hold;
 };
 
-enum class ResyncHow { full, digest, dirty };
-
 struct MapView {
     uint64_t blocks = 0;
     uint64_t live_blocks = 0;
@@ -73,6 +71,7 @@ class DiskWorker {
     Result<void> resync(ResyncHow how);
 
   private:
+    // The order outlives a kill from here on; it is carried out when there is a session.
     using Clock = std::chrono::steady_clock;
     struct PendingPoint {
         PointRequest request;
@@ -99,6 +98,8 @@ class DiskWorker {
     void settle_storing_points(uint64_t stored, const Error* lost);
 
     // worker_session.cpp
+    Result<void> carry_out(ResyncHow how);
+    void carried_out(ResyncHow how);
     Result<void> run_session();
     Result<bool> wait_for_grant();
     Result<void> compare();
@@ -131,8 +132,9 @@ class DiskWorker {
     std::unique_ptr<DiskStream> stream_;
     std::unique_ptr<Uploader> uploader_;
     Backlog backlog_;
-    bool streaming_ = false;       // adopted: acknowledgements are this session's
-    unsigned sessions_ended_ = 0;  // in a row, by the server, none of them long
+    bool streaming_ = false;        // adopted: acknowledgements are this session's
+    unsigned sessions_ended_ = 0;   // in a row, by the server, none of them long
+    bool compare_ordered_ = false;  // the session was ended for it
     Clock::time_point next_point_at_{};
     bool point_due_known_ = false;
     Clock::time_point unreadable_retry_at_{};
