@@ -62,6 +62,11 @@ DiskWorker::~DiskWorker() {
     join();
 }
 
+agent::DiskIdentity DiskWorker::disk() const {
+    const std::lock_guard lock(lock_);
+    return disk_;
+}
+
 void DiskWorker::join() {
     const std::lock_guard lock(join_lock_);
     if (thread_.joinable()) thread_.join();
@@ -100,12 +105,13 @@ void DiskWorker::wait_until(Clock::time_point until) {
 DiskStatus DiskWorker::status() const {
     DiskStatus status;
     status.disk = id_;
-    status.path = disk_.node().native();
-    status.identity = disk_.identity;
     status.server = uploader_->view();
     status.now_ns = wall_ns();
     const std::lock_guard lock(lock_);
+    status.path = disk_.node().native();
+    status.identity = disk_.identity;
     status.disk_bytes = disk_.bytes;
+    status.points_waiting = points_.size();
     status.facts = published_;
     if (ended_) status.facts.phase = WorkerPhase::stopped;
     return status;
@@ -131,7 +137,7 @@ Result<MapView> DiskWorker::map(size_t runs_max) {
         wake_.notify_all();
     }
     if (future.wait_for(kTaskMax) != std::future_status::ready) {
-        return fail(ErrorKind::retry, "{}: busy; ask again", disk_.node().native());
+        return fail(ErrorKind::retry, "{}: busy; ask again", disk().node().native());
     }
     return future.get();
 }
@@ -141,8 +147,16 @@ std::future<Result<PointReport>> DiskWorker::point(PointRequest request) {
     pending->request = std::move(request);
     auto future = pending->answer.get_future();
     const std::lock_guard lock(lock_);
+    // While there is no session nobody takes requests out: those of clients that gave up must not
+    // heap up. The others are bounded by the control socket's connections.
+    std::erase_if(points_, [](const std::shared_ptr<PendingPoint>& waiting) {
+        return waiting->request.gone && waiting->request.gone();
+    });
     if (ended_) {
         pending->answer.set_value(fail(ErrorKind::retry, "{}: stopping", disk_.node().native()));
+    } else if (points_.size() >= HERALD_CONTROL_CONNECTIONS_MAX) {
+        pending->answer.set_value(fail(ErrorKind::retry, "{}: {} points are waiting already",
+                                       disk_.node().native(), points_.size()));
     } else {
         points_.push_back(std::move(pending));
         woken_ = true;
@@ -248,15 +262,24 @@ Result<void> DiskWorker::protect() {
     facts_.phase = WorkerPhase::attaching;
 
     auto now = agent::identify(disk_.path);
-    if (!now) now = agent::identify(disk_.node());
-    if (!now) return pass(now);
-    if (now->identity != disk_.identity) {
-        return fail(ErrorKind::operator_needed, "{} is now another disk ({}), not {}",
-                    disk_.path.native(), now->identity, disk_.identity);
+    const bool by_path = now && now->identity == disk_.identity;
+    if (!by_path) now = agent::identify(disk_.node());
+    if (!now || now->identity != disk_.identity) {
+        // Unplugged and plugged in again it may have another name.
+        const std::string here =
+            now ? fmt::format("{} is now another disk ({})", disk_.node().native(), now->identity)
+                : now.error().message;
+        now = agent::find_disk(disk_.identity);
+        if (!now) {
+            return fail(ErrorKind::operator_needed, "{}; {}", here, now.error().message);
+        }
+        spdlog::warn("{}; {} is {} now", here, disk_.identity, now->node().native());
     }
     {
         const std::lock_guard lock(lock_);
-        disk_.bytes = now->bytes;
+        // As the operator said it, while that leads to it.
+        now->path = by_path ? disk_.path : now->node();
+        disk_ = *now;
     }
     auto tracker = tracker::EbpfTracker::attach(tracker_options(host_, *now, id_));
     if (!tracker) return pass(tracker, "attach the tracker");

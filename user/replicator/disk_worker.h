@@ -39,6 +39,8 @@ struct PointRequest {
     // When set: called before all else, on the disk's thread. False: whoever asked has gone, and
     // nothing of this request is called any more.
     std::function<bool()> begin;
+    // When set: whoever asked has gone. Called on any thread, under the worker's lock.
+    std::function<bool()> gone;
     // Progress; called on the disk's thread, also while frozen: must not touch a filesystem.
     std::function<void(const char* phase)> phase;
     // When set: called while frozen; an error refuses the point.
@@ -63,7 +65,8 @@ class DiskWorker {
     // Also removes the tracker, once the thread has ended. Call instead of, or after, stop().
     Result<void> detach();
 
-    const agent::DiskIdentity& disk() const { return disk_; }
+    // As it was last found: its name may change while it is protected.
+    agent::DiskIdentity disk() const;
     const Uuid& id() const { return id_; }
     DiskStatus status() const;
     Result<MapView> map(size_t runs_max);
@@ -121,8 +124,8 @@ class DiskWorker {
                              const agent::DiskUse& use);
 
     Host& host_;
-    agent::DiskIdentity disk_;
-    Uuid id_;
+    agent::DiskIdentity disk_;  // written by the thread under lock_; its own reads take none
+    const Uuid id_;
     uint64_t read_bytes_ = 0;
     size_t reads_ = 0;
 

@@ -116,6 +116,7 @@ nlohmann::json to_json(const DiskStatus& status, bool with_counters) {
              (facts.phase == WorkerPhase::catching_up || facts.phase == WorkerPhase::stopped)},
         {"sync", nullptr},
         {"last_point", nullptr},
+        {"points_waiting", status.points_waiting},
         {"io_engine", facts.io_engine},
         {"sent_bytes", status.server.sent_bytes},
         {"raw_bytes", status.server.raw_bytes},

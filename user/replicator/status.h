@@ -67,6 +67,7 @@ struct DiskStatus {
     std::string path;
     std::string identity;
     uint64_t disk_bytes = 0;
+    size_t points_waiting = 0;  // asked for, and not begun
     WorkerFacts facts;
     Uploader::View server;
     uint64_t now_ns = 0;
