@@ -166,6 +166,18 @@ std::future<Result<PointReport>> DiskWorker::point(PointRequest request) {
 }
 
 Result<void> DiskWorker::resync(ResyncHow how) {
+    {
+        const std::lock_guard lock(lock_);
+        if (ended_) return fail(ErrorKind::retry, "{}: stopping", disk_.node().native());
+    }
+    // What is marked dirty is sent without an order.
+    if (how == ResyncHow::dirty) {
+        wake();
+        return {};
+    }
+    // Before the answer, or a kill right after it would forget the order.
+    auto saved = host_.state->save_order(id_, how);
+    if (!saved) return saved;
     const std::lock_guard lock(lock_);
     if (resync_ != ResyncHow::full) resync_ = how;
     woken_ = true;
@@ -179,18 +191,6 @@ void DiskWorker::run() {
         const auto began = Clock::now();
         auto result = protect();
         streaming_ = false;
-    {
-        const std::lock_guard lock(lock_);
-        if (ended_) return fail(ErrorKind::retry, "{}: stopping", disk_.node().native());
-    }
-    // What is marked dirty is sent without an order.
-    if (how == ResyncHow::dirty) {
-        wake();
-        return {};
-    }
-    // Before the answer, or a kill right after it would forget the order.
-    auto saved = host_.state->save_order(id_, how);
-    if (!saved) return saved;
         if (stopping()) break;
         if (Clock::now() - began > kSessionLongEnough) failures = 0;
         if (!result) {
@@ -203,6 +203,7 @@ void DiskWorker::run() {
             Clock::now() + std::min<Clock::duration>(
                                kFailureWaitMax, std::chrono::seconds(1u << std::min(failures, 6u)));
         ++failures;
+        publish();
         while (!stopping() && Clock::now() < until) {
             (void)attend();
             wait_until(until);
@@ -307,7 +308,7 @@ Result<void> DiskWorker::protect() {
         [](const char* step) { crash_point(step); });
     facts_.tracker = tracker_->kind();
     facts_.io_engine = to_string(reader_->engine_kind());
-    facts_.error.clear();
+    if (!disk_failing_) facts_.error.clear();
     spdlog::info("{}: tracked by {}, {} bytes, {}", now->node().native(), facts_.tracker,
                  now->bytes, tracker_->gap() ? "gap: " + *tracker_->gap() : std::string("no gap"));
 
@@ -346,7 +347,17 @@ Result<void> DiskWorker::attend() {
             settle_storing_points(view.stored, nullptr);
         }
     }
+    if (how) {
+        auto done = carry_out(*how);
+        if (!done) return done;
+    }
+    if (Clock::now() >= publish_at_) publish();
+    return {};
+}
+
+Result<void> DiskWorker::carry_out(ResyncHow how) {
     if (how == ResyncHow::full) {
+        if (stream_->scanning()) return {};  // when this scan has ended
         spdlog::info("{}: full resync ordered by an operator", disk_.node().native());
         facts_.gap = "full scan ordered by an operator";
         auto marked = stream_->mark_all();
@@ -360,6 +371,15 @@ Result<void> DiskWorker::attend() {
     return {};
 }
 
+// The tracker's memory says so now, and outlives a kill as the order's file does.
+void DiskWorker::carried_out(ResyncHow how) {
+    {
+        const std::lock_guard lock(lock_);
+        if (resync_ == how) resync_.reset();
+    }
+    host_.state->drop_order(id_, how);
+}
+
 void DiskWorker::publish() {
     publish_at_ = Clock::now() + kPublishInterval;
     if (tracker_) {
@@ -371,17 +391,7 @@ void DiskWorker::publish() {
             facts_.live_blocks = map.live_blocks();
             count_live_at_ = Clock::now() + kPublishInterval * (map.blocks() / kCountedOften);
         }
-    if (how) {
-        auto done = carry_out(*how);
-        if (!done) return done;
-    }
-    if (Clock::now() >= publish_at_) publish();
-    return {};
-}
-
-Result<void> DiskWorker::carry_out(ResyncHow how) {
         facts_.synced = tracker_->continuity().synced;
-        if (stream_->scanning()) return {};  // when this scan has ended
         if (auto counters = tracker_->counters()) facts_.counters = *counters;
     }
     if (stream_) facts_.last_position = stream_->last_position();
@@ -392,12 +402,3 @@ Result<void> DiskWorker::carry_out(ResyncHow how) {
 }
 
 }  // namespace herald::replicator
-// The tracker's memory says so now, and outlives a kill as the order's file does.
-void DiskWorker::carried_out(ResyncHow how) {
-    {
-        const std::lock_guard lock(lock_);
-        if (resync_ == how) resync_.reset();
-    }
-    host_.state->drop_order(id_, how);
-}
-

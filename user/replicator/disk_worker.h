@@ -71,10 +71,10 @@ class DiskWorker {
     DiskStatus status() const;
     Result<MapView> map(size_t runs_max);
     std::future<Result<PointReport>> point(PointRequest request);
+    // The order outlives a kill from here on; it is carried out when there is a session.
     Result<void> resync(ResyncHow how);
 
   private:
-    // The order outlives a kill from here on; it is carried out when there is a session.
     using Clock = std::chrono::steady_clock;
     struct PendingPoint {
         PointRequest request;
@@ -98,11 +98,11 @@ class DiskWorker {
     void wake();
     bool stopping() const;
     void refuse_points(const Error& error);
+    Result<void> carry_out(ResyncHow how);
+    void carried_out(ResyncHow how);
     void settle_storing_points(uint64_t stored, const Error* lost);
 
     // worker_session.cpp
-    Result<void> carry_out(ResyncHow how);
-    void carried_out(ResyncHow how);
     Result<void> run_session();
     Result<bool> wait_for_grant();
     Result<void> compare();
@@ -141,14 +141,15 @@ class DiskWorker {
     Clock::time_point next_point_at_{};
     bool point_due_known_ = false;
     Clock::time_point unreadable_retry_at_{};
+    bool disk_failing_ = false;  // facts_.error says so until a scan ends
     Clock::time_point publish_at_{};
+    Clock::time_point count_live_at_{};
     bool in_point_ = false;
     std::deque<StoringPoint> storing_;
     std::optional<PointReport> point_to_save_;
     std::deque<Chunk> to_submit_;
     double rate_tokens_ = 0;
     Clock::time_point rate_at_{};
-    Clock::time_point count_live_at_{};
     WorkerFacts facts_;
     uint64_t read_bytes_before_ = 0;  // of readers closed earlier
 
