@@ -15,6 +15,11 @@
 /* Largest disk: 64 TiB keeps each bitmap at 128 MiB and every byte offset far from overflow. */
 #define HERALD_DISK_BYTES_MAX (64ull << 40)
 
+/* Of each of a disk's three bitmaps a replicator maps this much at a time (all of it up to 4 TiB):
+   with HERALD_REPLICATOR_BYTES_MAX and the rest of the process under 256 MiB, whatever the disk's
+   size. The bitmaps themselves, 2 MiB for each TiB, are the kernel's memory. */
+#define HERALD_BITMAP_MAPPED_BYTES_MAX (8u << 20)
+
 /* Payload of one record; larger writes are cut into several records. */
 #define HERALD_RECORD_DATA_BYTES_MAX (1u << 20)
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::chrono::seconds kFailureWaitMax{60};
 constexpr std::chrono::seconds kTaskMax{10};
+constexpr uint64_t kCountedOften = (4ull << 40) / HERALD_BLOCK_BYTES;
 
 tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity& disk,
                                      const Uuid& id) {
@@ -41,6 +42,7 @@ DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
     options.disk = id_;
     uploader_ = std::make_unique<Uploader>(options, [this] { wake(); });
     facts_.last_point = host_.state->last_point(id_);
+    resync_ = host_.state->order(id_);
     published_ = facts_;
     thread_ = std::thread([this] { run(); });
 }
@@ -58,6 +60,11 @@ uint64_t DiskWorker::unsent_bytes_max() const {
 DiskWorker::~DiskWorker() {
     stop();
     join();
+}
+
+agent::DiskIdentity DiskWorker::disk() const {
+    const std::lock_guard lock(lock_);
+    return disk_;
 }
 
 void DiskWorker::join() {
@@ -98,12 +105,13 @@ void DiskWorker::wait_until(Clock::time_point until) {
 DiskStatus DiskWorker::status() const {
     DiskStatus status;
     status.disk = id_;
-    status.path = disk_.node().native();
-    status.identity = disk_.identity;
     status.server = uploader_->view();
     status.now_ns = wall_ns();
     const std::lock_guard lock(lock_);
+    status.path = disk_.node().native();
+    status.identity = disk_.identity;
     status.disk_bytes = disk_.bytes;
+    status.points_waiting = points_.size();
     status.facts = published_;
     if (ended_) status.facts.phase = WorkerPhase::stopped;
     return status;
@@ -129,7 +137,7 @@ Result<MapView> DiskWorker::map(size_t runs_max) {
         wake_.notify_all();
     }
     if (future.wait_for(kTaskMax) != std::future_status::ready) {
-        return fail(ErrorKind::retry, "{}: busy; ask again", disk_.node().native());
+        return fail(ErrorKind::retry, "{}: busy; ask again", disk().node().native());
     }
     return future.get();
 }
@@ -139,8 +147,16 @@ std::future<Result<PointReport>> DiskWorker::point(PointRequest request) {
     pending->request = std::move(request);
     auto future = pending->answer.get_future();
     const std::lock_guard lock(lock_);
+    // While there is no session nobody takes requests out: those of clients that gave up must not
+    // heap up. The others are bounded by the control socket's connections.
+    std::erase_if(points_, [](const std::shared_ptr<PendingPoint>& waiting) {
+        return waiting->request.gone && waiting->request.gone();
+    });
     if (ended_) {
         pending->answer.set_value(fail(ErrorKind::retry, "{}: stopping", disk_.node().native()));
+    } else if (points_.size() >= HERALD_CONTROL_CONNECTIONS_MAX) {
+        pending->answer.set_value(fail(ErrorKind::retry, "{}: {} points are waiting already",
+                                       disk_.node().native(), points_.size()));
     } else {
         points_.push_back(std::move(pending));
         woken_ = true;
@@ -150,9 +166,20 @@ std::future<Result<PointReport>> DiskWorker::point(PointRequest request) {
 }
 
 Result<void> DiskWorker::resync(ResyncHow how) {
+    {
+        const std::lock_guard lock(lock_);
+        if (ended_) return fail(ErrorKind::retry, "{}: stopping", disk_.node().native());
+    }
+    // What is marked dirty is sent without an order.
+    if (how == ResyncHow::dirty) {
+        wake();
+        return {};
+    }
+    // Before the answer, or a kill right after it would forget the order.
+    auto saved = host_.state->save_order(id_, how);
+    if (!saved) return saved;
     const std::lock_guard lock(lock_);
-    if (ended_) return fail(ErrorKind::retry, "{}: stopping", disk_.node().native());
-    resync_ = how;
+    if (resync_ != ResyncHow::full) resync_ = how;
     woken_ = true;
     wake_.notify_all();
     return {};
@@ -176,6 +203,7 @@ void DiskWorker::run() {
             Clock::now() + std::min<Clock::duration>(
                                kFailureWaitMax, std::chrono::seconds(1u << std::min(failures, 6u)));
         ++failures;
+        publish();
         while (!stopping() && Clock::now() < until) {
             (void)attend();
             wait_until(until);
@@ -235,15 +263,24 @@ Result<void> DiskWorker::protect() {
     facts_.phase = WorkerPhase::attaching;
 
     auto now = agent::identify(disk_.path);
-    if (!now) now = agent::identify(disk_.node());
-    if (!now) return pass(now);
-    if (now->identity != disk_.identity) {
-        return fail(ErrorKind::operator_needed, "{} is now another disk ({}), not {}",
-                    disk_.path.native(), now->identity, disk_.identity);
+    const bool by_path = now && now->identity == disk_.identity;
+    if (!by_path) now = agent::identify(disk_.node());
+    if (!now || now->identity != disk_.identity) {
+        // Unplugged and plugged in again it may have another name.
+        const std::string here =
+            now ? fmt::format("{} is now another disk ({})", disk_.node().native(), now->identity)
+                : now.error().message;
+        now = agent::find_disk(disk_.identity);
+        if (!now) {
+            return fail(ErrorKind::operator_needed, "{}; {}", here, now.error().message);
+        }
+        spdlog::warn("{}; {} is {} now", here, disk_.identity, now->node().native());
     }
     {
         const std::lock_guard lock(lock_);
-        disk_.bytes = now->bytes;
+        // As the operator said it, while that leads to it.
+        now->path = by_path ? disk_.path : now->node();
+        disk_ = *now;
     }
     auto tracker = tracker::EbpfTracker::attach(tracker_options(host_, *now, id_));
     if (!tracker) return pass(tracker, "attach the tracker");
@@ -271,7 +308,7 @@ Result<void> DiskWorker::protect() {
         [](const char* step) { crash_point(step); });
     facts_.tracker = tracker_->kind();
     facts_.io_engine = to_string(reader_->engine_kind());
-    facts_.error.clear();
+    if (!disk_failing_) facts_.error.clear();
     spdlog::info("{}: tracked by {}, {} bytes, {}", now->node().native(), facts_.tracker,
                  now->bytes, tracker_->gap() ? "gap: " + *tracker_->gap() : std::string("no gap"));
 
@@ -294,7 +331,8 @@ Result<void> DiskWorker::attend() {
     {
         const std::lock_guard lock(lock_);
         tasks.swap(tasks_);
-        if (streaming_ && !in_point_) how = std::exchange(resync_, std::nullopt);
+        // Stays an order until it is carried out, whatever ends the session before that.
+        if (streaming_ && !in_point_) how = resync_;
     }
     for (const auto& task : tasks) task();
 
@@ -309,17 +347,37 @@ Result<void> DiskWorker::attend() {
             settle_storing_points(view.stored, nullptr);
         }
     }
+    if (how) {
+        auto done = carry_out(*how);
+        if (!done) return done;
+    }
+    if (Clock::now() >= publish_at_) publish();
+    return {};
+}
+
+Result<void> DiskWorker::carry_out(ResyncHow how) {
     if (how == ResyncHow::full) {
+        if (stream_->scanning()) return {};  // when this scan has ended
         spdlog::info("{}: full resync ordered by an operator", disk_.node().native());
         facts_.gap = "full scan ordered by an operator";
         auto marked = stream_->mark_all();
         if (!marked) return marked;
-    } else if (how == ResyncHow::digest) {
+        carried_out(how);
+    } else if (!std::exchange(compare_ordered_, true)) {
+        // The next session compares: after_session() writes that down.
         sessions_ended_ = 0;  // an order waits for nothing
         uploader_->end({FailureKind::diverged, "digest compare ordered by an operator", 0});
     }
-    if (Clock::now() >= publish_at_) publish();
     return {};
+}
+
+// The tracker's memory says so now, and outlives a kill as the order's file does.
+void DiskWorker::carried_out(ResyncHow how) {
+    {
+        const std::lock_guard lock(lock_);
+        if (resync_ == how) resync_.reset();
+    }
+    host_.state->drop_order(id_, how);
 }
 
 void DiskWorker::publish() {
@@ -328,7 +386,11 @@ void DiskWorker::publish() {
         const tracker::DirtyMap& map = tracker_->map();
         facts_.todo_blocks = map.todo_blocks();
         facts_.in_flight_blocks = map.in_flight_blocks();
-        facts_.live_blocks = map.live_blocks();
+        if (Clock::now() >= count_live_at_) {
+            // The whole bitmap is read for it: of a disk of many TiB less often.
+            facts_.live_blocks = map.live_blocks();
+            count_live_at_ = Clock::now() + kPublishInterval * (map.blocks() / kCountedOften);
+        }
         facts_.synced = tracker_->continuity().synced;
         if (auto counters = tracker_->counters()) facts_.counters = *counters;
     }

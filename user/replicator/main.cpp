@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "user/replicator/service.h"
 #include "user/tracker/ebpf_tracker.h"
@@ -26,7 +27,7 @@ constexpr char kExamples[] =
     "Stopping (SIGTERM) or killing it does not stop the tracking of writes: what was written\n"
     "meanwhile is sent after the next start.";
 
-constexpr time_t kWatchSeconds = 5;
+constexpr time_t kStatusSeconds = 5;
 
 int complain(const Error& error) {
     std::fprintf(stderr, "herald-replicator: %s\n", error.message.c_str());
@@ -79,17 +80,20 @@ int run(const Config& config, std::shared_ptr<const wire::TlsContext> tls) {
                  to_string(config.machine), config.server.host, config.server.port);
     sd_notify(0, "READY=1");
     for (;;) {
-        const timespec interval{kWatchSeconds, 0};
+        const timespec interval{kStatusSeconds, 0};
         const int signal = sigtimedwait(&signals, nullptr, &interval);
         if (signal > 0) {
             spdlog::info("{}: stopping; writes are still tracked", strsignal(signal));
             break;
         }
-        service.watch();
         sd_notify(0, ("STATUS=" + service.summary()).c_str());
     }
     sd_notify(0, "STOPPING=1");
-    service.stop();
+    if (!service.stop()) {
+        spdlog::warn("a disk does not answer: ending without it");
+        logger->flush();
+        std::_Exit(0);
+    }
     return 0;
 }
 

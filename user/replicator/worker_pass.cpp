@@ -13,6 +13,7 @@ namespace herald::replicator {
 namespace {
 
 constexpr std::chrono::seconds kUnreadableRetry{30};
+constexpr size_t kReadErrorsLogged = 16;
 
 }  // namespace
 
@@ -58,6 +59,7 @@ Result<void> DiskWorker::one_pass() {
     backlog_.pass_ended(started_ns, stream_->last_position());
     facts_.sync_began_ns = 0;
     facts_.phase = WorkerPhase::catching_up;
+    if (std::exchange(disk_failing_, false)) facts_.error.clear();
     return {};
 }
 
@@ -72,9 +74,13 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
     const uint64_t rate = host_.config.rate_limit_bytes_s;
     const auto take = [&](const DiskReader::Done& done) -> Result<void> {
         if (done.error != 0) {
-            spdlog::warn("{}: read at byte {}: {}", disk_.node().native(), done.chunk.offset,
-                         errno_text(done.error));
+            // The first of a scan; a failing disk would fill the log that it may lie on.
+            if (stream_->unreadable().size() < kReadErrorsLogged) {
+                spdlog::warn("{}: read at byte {}: {}", disk_.node().native(), done.chunk.offset,
+                             errno_text(done.error));
+            }
             if (stream_->unreadable().size() >= HERALD_UNREADABLE_BLOCKS_MAX) {
+                disk_failing_ = true;
                 return fail(ErrorKind::operator_needed,
                             "more than {} blocks of 64 KiB cannot be read: the disk is failing and "
                             "has to be replaced",

@@ -33,6 +33,7 @@ Result<bool> DiskWorker::wait_for_grant() {
 }
 
 Result<void> DiskWorker::run_session() {
+    compare_ordered_ = false;
     auto request = stream_->intend(Uuid::random());
     if (!request) return pass(request);
     uploader_->begin(*request);
@@ -116,10 +117,11 @@ Result<void> DiskWorker::after_session(const Failure& cause) {
     spdlog::warn("{}: the session ended: {}: {}", disk_.node().native(), to_string(cause.kind),
                  cause.message);
     const bool fenced = cause.kind == FailureKind::fenced;
-    if (!fenced) {
+    if (!fenced || compare_ordered_) {
         auto distrusted = stream_->distrust(cause.message);
         if (!distrusted) return distrusted;
     }
+    if (std::exchange(compare_ordered_, false)) carried_out(ResyncHow::digest);
     // Two agents that fence each other in turn, or a server that ends every session, must not keep
     // both sides busy with compares. Once may be an operator's order, and waits for nothing.
     const unsigned before = sessions_ended_++;

@@ -129,9 +129,10 @@ struct EbpfTracker::State {
           resumed(resumed_in),
           memory(programs.state.as<StateDisk>()[0]),
           map(programs.live.as<uint64_t>(), programs.todo.as<uint64_t>(),
-              programs.in_flight.as<uint64_t>(), blocks_of(device)),
+              programs.in_flight.as<uint64_t>(), blocks_of(device), window_opener()),
           open_writes(programs.open_writes.as<herald_open_write_abi>()) {}
 
+    WindowOpener window_opener();
     Result<std::array<uint64_t, HERALD_EBPF_COUNTERS>> read_counters() const;
     Result<std::array<uint64_t, 2>> skipped_runs() const;
     Result<void> check_device();
@@ -152,6 +153,18 @@ struct EbpfTracker::State {
     };
     std::map<size_t, Suspect> suspects;
 };
+
+static_assert(MappedMap::kWindowBytes == kWindowWords * sizeof(uint64_t));
+
+WindowOpener EbpfTracker::State::window_opener() {
+    if (!programs.live.by_windows()) return {};
+    return [this](Bitmap bitmap, uint64_t window) {
+        MappedMap& mapped = bitmap == Bitmap::live   ? programs.live
+                            : bitmap == Bitmap::todo ? programs.todo
+                                                     : programs.in_flight;
+        mapped.open_window(window);
+    };
+}
 
 EbpfTracker::EbpfTracker(std::unique_ptr<State> state) : state_(std::move(state)) {}
 EbpfTracker::~EbpfTracker() = default;

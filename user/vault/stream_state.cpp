@@ -8,7 +8,6 @@
 
 namespace herald::vault {
 
-using hrl::Consistency;
 using hrl::RecordKind;
 using hrl::StreamMode;
 
@@ -34,7 +33,7 @@ Result<std::optional<TagVerdict>> StreamState::observe(const hrl::Record& record
     if (record.kind == RecordKind::tag) {
         auto tag = hrl::decode_tag(record.data);
         if (!tag) return pass(tag);
-        std::string why = refusal(tag->consistency);
+        std::string why = refusal();
         return std::optional(
             TagVerdict{std::move(*tag), record.position, disk_bytes_, std::move(why)});
     }
@@ -120,16 +119,13 @@ std::string StreamState::standing_refusal() const {
     return {};
 }
 
-std::string StreamState::refusal(Consistency consistency) const {
-    // Named first: without a freeze an unordered tracker cannot make a moment at all.
-    if (active_ && mode_ == StreamMode::unordered && consistency < Consistency::filesystem) {
-        return "the tracker does not see the order of writes: only a frozen disk makes a point";
-    }
+std::string StreamState::refusal() const {
     std::string standing = standing_refusal();
     if (!standing.empty()) return standing;
     if (!open_.empty()) return "a scan is under way";
     if (mode_ == StreamMode::unordered && !quiescent_) {
-        return "the last scan did not find the disk quiescent, or writes followed it";
+        return "the last scan did not find the disk quiescent, or writes followed it: this tracker "
+               "does not see the order of writes";
     }
     return {};
 }

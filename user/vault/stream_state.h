@@ -35,8 +35,8 @@ class StreamState {
     // As observe() of a write, zeroes or discard: all the same to the rules above.
     void observe_data();
 
-    // Why a tag of this consistency at this place would be refused; empty when it would land.
-    std::string refusal(hrl::Consistency consistency) const;
+    // Why a tag at this place would be refused; empty when it would land.
+    std::string refusal() const;
     // "initial sync" until a first scan has ended; "fuzzy" while the end of the stream can be no
     // moment; else "protected". An unordered stream between points is "protected".
     std::string state() const;
