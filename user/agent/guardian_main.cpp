@@ -4,11 +4,13 @@
 // and to its standard error only when nothing it guards is frozen any more.
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
 #include "user/agent/freeze.h"
 #include "user/agent/guardian.h"
@@ -62,6 +64,8 @@ int main(int argc, char** argv) {
         std::fputs("-1000", score);
         std::fclose(score);
     }
+    // Whichever of the daemons is first makes the directory; if it cannot, bind says so.
+    ::mkdir(std::filesystem::path(socket).parent_path().c_str(), 0700);
     auto guardian = herald::agent::Guardian::listen(socket, [](const std::string& line) {
         std::fprintf(stderr, "herald-guardian: %s\n", line.c_str());
     });
