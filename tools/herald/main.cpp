@@ -16,6 +16,14 @@ namespace {
 using namespace herald;
 using namespace herald::cli;
 
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  herald init site --server-host backup.example.net --machine web1\n"
+    "  herald disks\n"
+    "  herald points /dev/sda\n"
+    "  herald restore /dev/sda --latest --to web1.img --sha256\n"
+    "Help on a verb, with examples: herald VERB --help\n\n";
+
 constexpr char kExitStatuses[] =
     "Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused (would overwrite, in use, too\n"
     "small), 4 server not reachable, 5 corrupt data found, 6 no such disk or point, 130 "
@@ -50,7 +58,7 @@ class CommandLine {
                "herald") {
         app_.set_version_flag("--version", "herald " HERALD_VERSION);
         app_.require_subcommand(1);
-        app_.footer(kExitStatuses);
+        app_.footer(std::string(kExamples) + kExitStatuses);
         add_init();
         add_enrol();
         add_config(&app_);
