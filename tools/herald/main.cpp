@@ -10,6 +10,7 @@
 #include "tools/herald/interrupt.h"
 #include "tools/herald/time_text.h"
 #include "tools/herald/verbs.h"
+#include "user/base/usage.h"
 
 namespace {
 
@@ -72,8 +73,7 @@ class CommandLine {
         try {
             app_.parse(argc, argv);
         } catch (const CLI::ParseError& error) {
-            const int status = app_.exit(error);
-            return status == 0 ? 0 : int(ExitStatus::usage);
+            return usage_error(app_, error, int(ExitStatus::usage));
         }
         const auto result = verb_();
         // Standard output may be a full disk; then nothing was told.

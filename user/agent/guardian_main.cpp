@@ -14,6 +14,7 @@
 
 #include "user/agent/freeze.h"
 #include "user/agent/guardian.h"
+#include "user/base/usage.h"
 
 namespace {
 
@@ -35,7 +36,8 @@ constexpr size_t kThreadStackBytes = 128u << 10;
 int main(int argc, char** argv) {
     CLI::App app(
         "Thaws filesystems that a replicator froze, if the replicator dies, hangs or\n"
-        "overruns its deadline. Runs as a service of its own; needs root.");
+        "overruns its deadline. Runs as a service of its own; needs root.",
+        "herald-guardian");
     app.set_version_flag("--version", "herald-guardian " HERALD_VERSION);
     std::string socket = herald::agent::kGuardianSocketDefault;
     app.add_option("--socket", socket, "Unix socket to listen on (made with mode 0600)")
@@ -46,7 +48,7 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
+        return herald::usage_error(app, error, 2);
     }
 
     std::signal(SIGPIPE, SIG_IGN);
