@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "tools/hrl/verbs.h"
+#include "user/base/usage.h"
 
 namespace herald::hrl_tool {
 
@@ -78,7 +79,7 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? kDone : kRefused;
+        return usage_error(app, error, kRefused);
     }
     if (*info_verb) return info(info_options);
     if (*records_verb) return records(records_options);

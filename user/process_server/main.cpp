@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <thread>
 
+#include "user/base/usage.h"
 #include "user/process_server/config.h"
 
 using namespace herald;
@@ -24,8 +25,8 @@ A configuration (paths are relative to the file):
   address = "0.0.0.0"
   port = 9443
   [tls]
-  authority = "authority.crt"
-  certificate = "server.crt"
+  authority = "ca.pem"
+  certificate = "server.pem"
   key = "server.key"
   [store]
   path = "/var/lib/herald/store")";
@@ -113,7 +114,11 @@ int main(int argc, char** argv) {
     app.add_option("--config", path, "Configuration file")->capture_default_str();
     app.add_flag("--check-config", check, "Read the configuration, say what is wrong, and end");
     app.set_version_flag("--version", "herald-process-server " HERALD_VERSION);
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return usage_error(app, error, 2);
+    }
 
     auto log =
         std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>());

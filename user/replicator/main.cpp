@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "user/base/usage.h"
 #include "user/replicator/service.h"
 #include "user/tracker/ebpf_tracker.h"
 
@@ -107,12 +108,17 @@ int main(int argc, char** argv) {
 
     std::string file = "/etc/herald/replicator.toml";
     bool check_only = false;
-    CLI::App app("herald-replicator: protects this machine's disks");
+    CLI::App app("Protects this machine's disks: notes what is written, reads and sends it.",
+                 "herald-replicator");
     app.footer(kExamples);
     app.set_version_flag("--version", std::string("herald-replicator ") + HERALD_VERSION);
     app.add_option("--config", file, "TOML configuration file")->capture_default_str();
     app.add_flag("--check-config", check_only, "Read configuration and certificates, then exit");
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return usage_error(app, error, 2);
+    }
 
     auto config = load_config(file);
     if (!config) return complain(config.error());
