@@ -178,8 +178,11 @@ TEST_CASE("an unknown optional feature is read, a required one, version or order
     CHECK_FALSE(feature.opened);
     CHECK(feature.kind == ErrorKind::operator_needed);
     CHECK(feature.error.find("0x4") != std::string::npos);
+    // Layers are known, but no segment is in their order; nor is one sealed by a byte alone.
+    CHECK(with(offsetof(SegmentHeaderDisk, features_required), kFeatureSealed).kind ==
+          ErrorKind::corrupt);
     CHECK(with(offsetof(SegmentHeaderDisk, version), 4).kind == ErrorKind::operator_needed);
-    CHECK(with(offsetof(SegmentHeaderDisk, record_order), 2).kind == ErrorKind::operator_needed);
+    CHECK(with(offsetof(SegmentHeaderDisk, record_order), 2).kind == ErrorKind::corrupt);
     CHECK(with(offsetof(SegmentHeaderDisk, record_order), 3).kind == ErrorKind::corrupt);
     for (size_t at = offsetof(SegmentHeaderDisk, reserved_a); at < 32; ++at) {
         CHECK_FALSE(with(at, 1).opened);
