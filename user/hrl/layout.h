@@ -159,6 +159,8 @@ inline constexpr size_t kChecksumBytes = sizeof(uint64_t);
 inline constexpr size_t kAuthTagBytes = 16;
 // What sealing adds to the stored bytes of a block.
 inline constexpr uint32_t kSealBytes = uint32_t(sizeof(SealHeaderDisk) + kAuthTagBytes);
+// The tag of the tail and its checksum: the one tag that no other checksum covers.
+inline constexpr uint32_t kTailTagBytes = uint32_t(kAuthTagBytes + kChecksumBytes);
 inline constexpr uint32_t kBlockBytesMin = 512;
 inline constexpr uint8_t kGranuleLog2Min = 9;
 inline constexpr uint8_t kGranuleLog2Max = 20;

@@ -48,7 +48,7 @@ Result<FooterDisk> read_footer(ByteSource& source) {
 Result<TailPlace> place_tail(const FooterDisk& footer, const CheckedHeader& header) {
     TailPlace place;
     place.index_bytes = index_file_bytes(footer.block_count);
-    place.tag_bytes = header.header.sealed_by == SealedBy::nobody ? 0 : kAuthTagBytes;
+    place.tag_bytes = header.header.sealed_by == SealedBy::nobody ? 0 : kTailTagBytes;
     const uint64_t behind = place.index_bytes + place.tag_bytes + sizeof(FooterDisk);
     const uint64_t sections_max = header.has_unknown_optional ? HERALD_HRL_SECTIONS_BYTES_MAX : 0;
     if (behind > footer.file_bytes || footer.index_offset > footer.file_bytes - behind ||
@@ -286,9 +286,15 @@ Result<Tail> read_tail(ByteSource& source, CheckedHeader& header) {
     }
     auto sections = check_sections(bytes.subspan(place->index_bytes, place->sections_bytes));
     if (!sections) return pass(sections);
+    if (place->tag_bytes != 0) {
+        const ByteView tag = bytes.last(kTailTagBytes);
+        if (load_le<uint64_t>(tag.data() + kAuthTagBytes) != xxh3_64(tag.first(kAuthTagBytes))) {
+            return fail(ErrorKind::corrupt, "the checksum of its tail-tag is wrong");
+        }
+    }
     if (header.opener) {
-        const auto tag = load_disk<seal::AuthTag>(bytes.data() + all - kAuthTagBytes);
-        const ByteView covered[] = {bytes.first(all - kAuthTagBytes), disk_bytes_of(*footer)};
+        const auto tag = load_disk<seal::AuthTag>(bytes.data() + all - kTailTagBytes);
+        const ByteView covered[] = {bytes.first(all - kTailTagBytes), disk_bytes_of(*footer)};
         if (!header.opener->open_part({seal::SealUse::tail, 0}, covered, {}, tag, {})) {
             return fail(ErrorKind::corrupt, "its index and footer are not authentic");
         }

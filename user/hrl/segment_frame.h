@@ -21,6 +21,7 @@ struct ReadOptions {
     const seal::KeySource* keys = nullptr;  // where the key of a sealed file comes from
     bool without_key =
         false;  // read what is plain when there is no key: all but the data of writes
+    bool layers = false;       // also files whose records do not stand as they happened
     bool sealed_only = false;  // refuse a file that anyone could have written
 };
 

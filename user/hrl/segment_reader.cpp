@@ -353,6 +353,10 @@ Result<SegmentReader> SegmentReader::open(std::unique_ptr<ByteSource> source,
                                           const ReadOptions& options) {
     CheckedHeader header = read_header(*source, options);
     if (header.state != HeaderState::good) return tl::unexpected<Error>(header.problem);
+    if (header.header.contents != Contents::segment && !options.layers) {
+        return fail(ErrorKind::operator_needed, "{}: it is a layer of a vault, not a segment",
+                    source->name());
+    }
     auto tail = read_tail(*source, header);
     if (!tail && tail.error().kind != ErrorKind::corrupt) return pass(tail, source->name());
     auto state = std::make_unique<State>(std::move(header));

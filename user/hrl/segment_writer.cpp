@@ -289,11 +289,13 @@ Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
     footer.record_count = s.records;
     footer.raw_bytes = s.raw_bytes;
     footer.chain = s.chain;
-    footer.file_bytes = s.out_base + s.out.size() + sizeof footer + (s.sealer ? kAuthTagBytes : 0);
+    footer.file_bytes = s.out_base + s.out.size() + sizeof footer + (s.sealer ? kTailTagBytes : 0);
     footer.checksum = xxh3_64(disk_bytes_of(footer).first(offsetof(FooterDisk, checksum)));
     if (s.sealer) {
         const ByteView covered[] = {ByteView(s.out).subspan(index_at), disk_bytes_of(footer)};
-        append_bytes(s.out, s.sealer->seal_part({seal::SealUse::tail, 0}, covered, {}, {}));
+        const auto tag = s.sealer->seal_part({seal::SealUse::tail, 0}, covered, {}, {});
+        append_bytes(s.out, tag);
+        append_bytes(s.out, disk_bytes_of(xxh3_64(tag)));
     }
     append_bytes(s.out, disk_bytes_of(footer));
 

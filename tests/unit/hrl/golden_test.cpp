@@ -153,9 +153,10 @@ void compare_with_golden(const char* name, const Bytes& written) {
     REQUIRE(golden);
     CHECK(to_hex(written) == to_hex(*golden));
     const seal::Keyring keys = golden_keys();
-    CHECK(verify_segment(memory_source(*golden, name), nullptr, {.keys = &keys}));
-    const ReadBack back = read_back(*golden, {.keys = &keys});
-    CHECK(back.records == read_back(written, {.keys = &keys}).records);
+    const ReadOptions options{.keys = &keys, .layers = true};
+    CHECK(verify_segment(memory_source(*golden, name), nullptr, options));
+    const ReadBack back = read_back(*golden, options);
+    CHECK(back.records == read_back(written, options).records);
     CHECK(back.records.size() >= 3);
 }
 
