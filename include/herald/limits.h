@@ -29,6 +29,9 @@
 #define HERALD_HRL_BLOCK_BYTES_LIMIT (2u << 20)
 /* Blocks of one segment: an index of at most 8 MiB in the memory of whoever opens it. */
 #define HERALD_HRL_BLOCKS_MAX (1u << 17)
+/* Sections of optional features a reader walks over: no more than the index may have. */
+#define HERALD_HRL_SECTIONS_MAX 16u
+#define HERALD_HRL_SECTIONS_BYTES_MAX (8u << 20)
 
 /* A segment is closed when its blocks hold this much, or when its first record is this old. */
 #define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)

@@ -7,23 +7,24 @@ import sys
 
 # folder -> folders it may include from (besides itself and include/)
 BASE = {"user/base"}
-LEAVES = {"user/hrl", "user/wire", "user/store", "user/tracker", "user/agent"}
+LEAVES = {"user/seal", "user/hrl", "user/wire", "user/store", "user/tracker", "user/agent"}
 ALLOWED = {
     "include": set(),
     "kernel/core": set(),
     "kernel/ebpf_tracker": set(),
     "user/base": set(),
-    "user/hrl": BASE,
+    "user/seal": BASE,
+    "user/hrl": BASE | {"user/seal"},
     "user/wire": BASE,
     "user/store": BASE,
     "user/tracker": BASE | {"kernel/core", "kernel/ebpf_tracker"},
     "user/agent": BASE,
-    "user/vault": BASE | {"user/hrl", "user/wire", "user/store"},
+    "user/vault": BASE | {"user/seal", "user/hrl", "user/wire", "user/store"},
     "user/replicator": BASE | LEAVES,
-    "user/process_server": BASE | {"user/hrl", "user/wire", "user/store", "user/vault"},
-    "tools/hrl": BASE | {"user/hrl"},
+    "user/process_server": BASE | {"user/seal", "user/hrl", "user/wire", "user/store", "user/vault"},
+    "tools/hrl": BASE | {"user/hrl", "user/seal"},
     "tools/cbtctl": BASE | {"user/agent", "user/tracker", "user/wire"},
-    "tools/herald": BASE | {"user/hrl", "user/wire", "user/vault", "user/store"},
+    "tools/herald": BASE | {"user/seal", "user/hrl", "user/wire", "user/vault", "user/store"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 

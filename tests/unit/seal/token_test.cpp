@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// A root key on a token: a software token, made for each test, in a folder of its own. The
+// test makes the key through the module, as an operator's tool would.
+#include <dlfcn.h>
+#include <p11-kit/pkcs11.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "tests/catch.hpp"
+#include "tests/temp_dir.h"
+#include "user/base/file.h"
+#include "user/seal/machine_key.h"
+
+using namespace herald;
+using namespace herald::seal;
+
+namespace {
+
+constexpr const char* kModule = "/usr/lib/softhsm/libsofthsm2.so";
+constexpr const char* kPin = "4711";
+
+AskSecret pin(std::string text) {
+    return [text = std::move(text)](const std::string&) -> Result<Secret> {
+        return Secret(as_bytes(text));
+    };
+}
+
+// Generates an AES-256 key that cannot leave the token.
+void make_key(const char* label) {
+    void* module = ::dlopen(kModule, RTLD_NOW | RTLD_LOCAL);
+    REQUIRE(module);
+    CK_FUNCTION_LIST* p11 = nullptr;
+    const auto get_list =
+        reinterpret_cast<CK_C_GetFunctionList>(::dlsym(module, "C_GetFunctionList"));
+    REQUIRE(get_list(&p11) == CKR_OK);
+    REQUIRE(p11->C_Initialize(nullptr) == CKR_OK);
+    CK_SLOT_ID slots[8];
+    CK_ULONG count = 8;
+    REQUIRE(p11->C_GetSlotList(CK_TRUE, slots, &count) == CKR_OK);
+    CK_SESSION_HANDLE session = 0;
+    REQUIRE(p11->C_OpenSession(slots[0], CKF_SERIAL_SESSION | CKF_RW_SESSION, nullptr, nullptr,
+                               &session) == CKR_OK);
+    CK_BYTE pin_bytes[] = {'4', '7', '1', '1'};
+    REQUIRE(p11->C_Login(session, CKU_USER, pin_bytes, sizeof pin_bytes) == CKR_OK);
+    CK_BBOOL yes = CK_TRUE;
+    CK_BBOOL no = CK_FALSE;
+    CK_ULONG size = 32;
+    std::string name = label;
+    CK_ATTRIBUTE attributes[] = {
+        {CKA_TOKEN, &yes, sizeof yes},        {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_EXTRACTABLE, &no, sizeof no},    {CKA_WRAP, &yes, sizeof yes},
+        {CKA_UNWRAP, &yes, sizeof yes},       {CKA_VALUE_LEN, &size, sizeof size},
+        {CKA_LABEL, name.data(), name.size()}};
+    CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
+    CK_OBJECT_HANDLE key = 0;
+    REQUIRE(p11->C_GenerateKey(session, &mechanism, attributes, std::size(attributes), &key) ==
+            CKR_OK);
+    p11->C_CloseSession(session);
+    p11->C_Finalize(nullptr);
+    ::dlclose(module);
+}
+
+// A token named "herald test" in `dir`.
+void make_token(const std::filesystem::path& dir) {
+    std::filesystem::create_directory(dir / "tokens");
+    std::ofstream(dir / "conf") << "directories.tokendir = " << (dir / "tokens").native()
+                                << "\nobjectstore.backend = file\nlog.level = ERROR\n";
+    ::setenv("SOFTHSM2_CONF", (dir / "conf").c_str(), 1);
+    REQUIRE(std::system("softhsm2-util --init-token --free --label 'herald test' --pin 4711 "
+                        "--so-pin 0815 > /dev/null") == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a root key on a token wraps and unwraps, and what is wrong is named") {
+    std::error_code none;
+    if (!std::filesystem::exists(kModule, none)) {
+        std::puts("SKIPPED: softhsm2 is not installed");
+        return;
+    }
+    herald::test::TempDir dir;
+    make_token(dir.path());
+    make_key("root");
+    const RootKeyFile file = new_token_root({kModule, "herald test", "root"});
+    const Secret text = format_root_key(file);
+    auto parsed = parse_root_key(text.view(), "r");
+    REQUIRE(parsed);
+    const MachineKey key = MachineKey::create(Uuid::random());
+    WrappedKey wrapped;
+    {
+        auto root = open_root_key(*parsed, "r", pin(kPin));
+        INFO((root ? std::string() : root.error().message));
+        REQUIRE(root);
+        auto made = wrap_machine_key(key, **root);
+        INFO((made ? std::string() : made.error().message));
+        REQUIRE(made);
+        wrapped = *made;
+    }
+    auto root = open_root_key(*parsed, "r", pin(kPin));
+    REQUIRE(root);
+    auto back = unwrap_machine_key(wrapped, **root);
+    INFO((back ? std::string() : back.error().message));
+    REQUIRE(back);
+    CHECK(equal_secrets(back->key.view(), key.key.view()));
+    wrapped.wrapped[40] ^= std::byte{1};
+    auto damaged = unwrap_machine_key(wrapped, **root);
+    REQUIRE_FALSE(damaged);
+    CHECK(damaged.error().kind == ErrorKind::corrupt);
+    wrapped.wrapped[40] ^= std::byte{1};
+
+    // Rotation from the token to a file.
+    auto file_root = open_root_key(new_root_key(), "f", nullptr);
+    REQUIRE(file_root);
+    auto moved = rewrap_machine_key(wrapped, **root, **file_root);
+    REQUIRE(moved);
+    CHECK(unwrap_machine_key(*moved, **file_root));
+    root->reset();
+
+    const auto refused = [](const RootKeyFile& from, const char* typed) {
+        auto result = open_root_key(from, "r", pin(typed));
+        REQUIRE_FALSE(result);
+        CHECK(result.error().kind == ErrorKind::operator_needed);
+        return result.error().message;
+    };
+    CHECK(refused(*parsed, "9999").find("the PIN is wrong") != std::string::npos);
+    CHECK(refused(new_token_root({kModule, "no such", "root"}), kPin).find("no such") !=
+          std::string::npos);
+    CHECK(refused(new_token_root({kModule, "herald test", "other"}), kPin).find("other") !=
+          std::string::npos);
+    CHECK(refused(new_token_root({"/no/module.so", "herald test", "root"}), kPin)
+              .find("/no/module.so") != std::string::npos);
+}
