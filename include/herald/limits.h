@@ -25,6 +25,12 @@
 /* Blocks of one segment: an index of at most 8 MiB in the memory of whoever opens it. */
 #define HERALD_HRL_BLOCKS_MAX (1u << 17)
 
+/* Metadata block of a Hyper-V Replica Log; 4096 is usual. Searching a broken log may read one for
+   each sector of it, so this bounds what a hostile log costs. */
+#define HERALD_HRL_V2_METADATA_BYTES_MAX (64u << 10)
+/* Metadata blocks of one such log: 64 MiB in the memory of whoever opens it; some 2 TiB of data. */
+#define HERALD_HRL_V2_BLOCKS_MAX (1u << 22)
+
 /* A segment is closed when its blocks hold this much, or when its first record is this old. */
 #define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)
 #define HERALD_SEGMENT_AGE_MS_DEFAULT 1000u
