@@ -227,6 +227,32 @@ TEST_CASE("random damage never yields writes that were not written") {
     }
 }
 
+TEST_CASE("data that no entry describes is refused, wherever it is") {
+    const std::vector<Write> writes = sample_writes(14, 3);
+    const Bytes good = build_log(writes);
+    LogHeaderDisk disk;
+    std::memcpy(&disk, good.data(), sizeof disk);
+    auto header = decode_header(disk);
+    REQUIRE(header);
+    for (const size_t more : {size_t{512}, size_t{5120}}) {
+        // The block is moved back, and everything that says where it is, too.
+        Bytes bytes = good;
+        bytes.insert(bytes.end() - 512, more, std::byte{0x5a});
+        LogHeader moved = *header;
+        moved.current_bytes = moved.end_offset = bytes.size();
+        disk = encode_header(moved);
+        std::memcpy(bytes.data(), &disk, sizeof disk);
+        std::byte* block = bytes.data() + bytes.size() - 512;
+        store_le(block, uint64_t(bytes.size() - 512 - 4096));
+        store_le(block + 12, checksum_around(ByteView(block, 32), 12));
+        const ReadBack back = read_back(bytes);
+        CHECK(back.whole);
+        CHECK(back.writes.empty());
+        CHECK(back.kind == ErrorKind::corrupt);
+        CHECK(back.error.find("bytes of data, before it are") != std::string::npos);
+    }
+}
+
 TEST_CASE("lengths, distances and counts from a file never lead outside it") {
     const std::vector<Write> writes = sample_writes(12, 20);
     const Bytes good = build_log(writes);
