@@ -33,6 +33,17 @@
 #define HERALD_HRL_SECTIONS_MAX 16u
 #define HERALD_HRL_SECTIONS_BYTES_MAX (8u << 20)
 
+/* Metadata block of a Hyper-V Replica Log; 4096 is usual. Searching a broken log may read one for
+   each sector of it, so this bounds what a hostile log costs. */
+#define HERALD_HRL_V2_METADATA_BYTES_MAX (64u << 10)
+/* Metadata blocks of one such log: 64 MiB in the memory of whoever opens it; some 2 TiB of data. */
+#define HERALD_HRL_V2_BLOCKS_MAX (1u << 22)
+
+/* What comparing two journals remembers of each at a time, in units of 8 bytes: 64 MiB. */
+#define HERALD_HRL_EFFECTS_COST_MAX (8ull << 20)
+/* Records of one segment that a conversion makes: it is built in memory. */
+#define HERALD_HRL_CONVERT_SEGMENT_BYTES (64u << 20)
+
 /* A segment is closed when its blocks hold this much, or when its first record is this old. */
 #define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)
 #define HERALD_SEGMENT_AGE_MS_DEFAULT 1000u
