@@ -253,20 +253,17 @@ void World::restore_catalog() {
     backups_.resize(chosen + 1);  // newer ones name objects that go now
     const auto found = state.find(disk_id_);
     if (found == state.end()) return;
-    vault::DiskRow& row = found->second.row;
+    const vault::DiskRow& then = found->second.row;
     const vault::DiskRow& now = server_.catalog->state().at(disk_id_).row;
-    const bool same_session = row.session == now.session && row.epoch == now.epoch;
+    const bool same_session = then.session == now.session && then.epoch == now.epoch;
     const bool new_epoch = !same_session || random_.chance(0.5);
-    if (new_epoch) {
-        row.epoch = newest_epoch_ + 1;
-        row.session = random_.id();
-        found->second.sessions.insert(row.session);
-    }
+    // An epoch of which the store has no object: the clock is what is above it.
+    server_.restore(std::move(state), new_epoch ? std::optional(newest_epoch_ + 1) : std::nullopt,
+                    random_.id());
+    const vault::DiskRow& row = server_.catalog->state().at(disk_id_).row;
     newest_epoch_ = std::max(newest_epoch_, row.epoch);
     trace_.add("server: the catalog is restored to head {}, epoch {}", row.head, row.epoch);
     ++figures_.catalog_restores;
-    server_.restore(std::move(state));
-    server_.remove_unreferenced();
     oracle_.rewound(server_);
     // Then only the head says that something is amiss, and a new process knows no other.
     if (!new_epoch && random_.chance(0.5)) {

@@ -7,10 +7,12 @@
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
+#include <ctime>
 #include <thread>
 
 #include "user/base/usage.h"
 #include "user/process_server/config.h"
+#include "user/process_server/restored_catalog.h"
 
 using namespace herald;
 
@@ -67,7 +69,18 @@ class StopSignals {
     std::thread thread_;
 };
 
-int run(const process_server::Config& config) {
+int adopt(store::ObjectStore& store, vault::Catalog& catalog) {
+    auto restored = process_server::adopt_restored_catalog(store, catalog, Uuid::random(),
+                                                           uint64_t(std::time(nullptr)));
+    if (!restored) return refuse(restored.error());
+    spdlog::info(
+        "restored catalog: {} disks, epochs from {} on; removed {} objects that it does not know. "
+        "Start the server: every replicator compares digests and sends what differs",
+        restored->disks, restored->epoch, restored->removed);
+    return 0;
+}
+
+int run(const process_server::Config& config, bool restored) {
     StopSignals signals;
     auto tls = wire::TlsContext::load(config.tls, wire::TlsSide::server);
     if (!tls) return refuse(tls.error());
@@ -84,6 +97,7 @@ int run(const process_server::Config& config) {
     }
     auto catalog = vault::open_sqlite_catalog(config.catalog);
     if (!catalog) return refuse(catalog.error());
+    if (restored) return adopt(**store, **catalog);
     auto service = process_server::Service::open(**store, **catalog, config.service);
     if (!service) return refuse(service.error());
     if ((*service)->garbage_removed() > 0) {
@@ -111,8 +125,12 @@ int main(int argc, char** argv) {
     app.footer(kExamples);
     std::string path = "/etc/herald/process-server.toml";
     bool check = false;
+    bool restored = false;
     app.add_option("--config", path, "Configuration file")->capture_default_str();
     app.add_flag("--check-config", check, "Read the configuration, say what is wrong, and end");
+    app.add_flag("--restored-catalog", restored,
+                 "The catalog is a backup: end all sessions, remove the segments that it does not "
+                 "know, and end");
     app.set_version_flag("--version", "herald-process-server " HERALD_VERSION);
     try {
         app.parse(argc, argv);
@@ -136,5 +154,5 @@ int main(int argc, char** argv) {
                    config->server.port);
         return 0;
     }
-    return run(*config);
+    return run(*config, restored);
 }

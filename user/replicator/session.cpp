@@ -11,7 +11,8 @@ Failure failure_of(unsigned status, const wire::ErrorBody& body) {
     failure.retry_after_ms = std::min<uint64_t>(body.retry_after_s, 3600) * 1000;
     if (body.code == wire::kErrorFenced) {
         failure.kind = FailureKind::fenced;
-    } else if (body.code == wire::kErrorDiverged) {
+    } else if (body.code == wire::kErrorDiverged || body.code == wire::kErrorNotFound) {
+        // Not known any more: the server's catalog is from before this disk's first session.
         failure.kind = FailureKind::diverged;
     } else if (body.code == wire::kErrorAhead) {
         failure.kind = FailureKind::ahead;

@@ -95,6 +95,16 @@ CatalogOutcome MemoryCatalog::commit_one(const Commit& commit) {
     return CatalogOutcome::done;
 }
 
+Result<void> MemoryCatalog::bump_epochs(uint64_t at_least, const Uuid& nobody) {
+    for (auto& [id, entry] : state_) {
+        entry.row.epoch = std::max(entry.row.epoch + 1, at_least);
+        entry.row.previous_session = entry.row.session;
+        entry.row.session = nobody;
+        entry.sessions.insert(nobody);
+    }
+    return {};
+}
+
 Result<std::vector<DiskRow>> MemoryCatalog::disks() {
     std::vector<DiskRow> rows;
     for (const auto& [id, entry] : state_) rows.push_back(entry.row);

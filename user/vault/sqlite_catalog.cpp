@@ -41,6 +41,22 @@ class SqliteCatalog : public Catalog {
         return outcomes;
     }
 
+    Result<void> bump_epochs(uint64_t at_least, const Uuid& nobody) override {
+        const std::lock_guard hold(lock_);
+        return transaction([&]() -> Result<void> {
+            auto bumped = database_
+                              .prepare(
+                                  "UPDATE disks SET epoch = max(epoch + 1, ?),"
+                                  " previous_session = session, session = ?")
+                              .bind(at_least)
+                              .bind(nobody)
+                              .run();
+            if (!bumped) return bumped;
+            return database_.prepare("INSERT INTO sessions SELECT disk, session, epoch FROM disks")
+                .run();
+        });
+    }
+
     Result<std::vector<DiskRow>> disks() override {
         const std::lock_guard hold(lock_);
         std::vector<DiskRow> disks;

@@ -263,6 +263,8 @@ TEST_CASE("failures are told apart by code, then by status") {
     REQUIRE(failure_of(507, {"", "", 0}).kind == FailureKind::full);
     REQUIRE(failure_of(403, {wire::kErrorForbidden, "", 0}).kind == FailureKind::refused);
     REQUIRE(failure_of(409, {wire::kErrorDiverged, "", 0}).kind == FailureKind::diverged);
+    REQUIRE(failure_of(404, {wire::kErrorNotFound, "", 0}).kind == FailureKind::diverged);
+    REQUIRE(failure_of(404, {"", "", 0}).kind == FailureKind::refused);
     REQUIRE(failure_of(429, {"", "", 9}).retry_after_ms == 9000);
     REQUIRE(failure_of(429, {"", "", UINT64_MAX}).retry_after_ms == 3'600'000);
 }
