@@ -12,11 +12,15 @@
 #include <new>
 #include <vector>
 
+#ifdef HERALD_NO_LARGE_MEMORY
+
+size_t herald::idle_memory_bytes() { return 0; }
+
+#else
+
 namespace herald {
 
 namespace {
-
-constexpr size_t kPageBytes = 4096;
 
 struct Piece {
     void* memory;
@@ -113,7 +117,9 @@ size_t idle_memory_bytes() {
 
 }  // namespace herald
 
-#ifndef HERALD_NO_LARGE_MEMORY
+namespace {
+constexpr size_t kPageBytes = 4096;
+}
 
 // The forms for arrays, and those that do not throw, call these two.
 void* operator new(size_t bytes) {
@@ -130,8 +136,7 @@ void* operator new(size_t bytes) {
 void operator delete(void* memory) noexcept {
     // The heap's own blocks lie 16 bytes behind a page's begin, or anywhere: one in 256 is asked
     // for in vain.
-    if (memory && uintptr_t(memory) % herald::kPageBytes == 0 &&
-        herald::large_memory().give(memory)) {
+    if (memory && uintptr_t(memory) % kPageBytes == 0 && herald::large_memory().give(memory)) {
         return;
     }
     std::free(memory);

@@ -12,6 +12,12 @@ namespace herald::hrl {
 
 namespace {
 
+// What a full segment takes when nothing compresses, and when it does at about 2 : 1, its last
+// block not yet. Most do: beginning with the smaller one spares them the copy that gives the rest
+// back.
+constexpr size_t kFullBytes = HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3);
+constexpr size_t kCompressedBytes = kFullBytes / 8 * 5;
+
 void append_bytes(Bytes& to, ByteView from) { to.insert(to.end(), from.begin(), from.end()); }
 
 SegmentHeaderDisk to_disk(const SegmentHeader& header) {
@@ -112,9 +118,7 @@ SegmentWriter::SegmentWriter(const SegmentHeader& header) : state_(std::make_uni
     state_->next_position = header.first_position;
     const SegmentHeaderDisk disk = to_disk(header);
     state_->chain = disk.checksum;
-    // Address space for a full segment, so that it does not move as it grows; pages that stay
-    // untouched cost nothing.
-    state_->out.reserve(HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3));
+    state_->out.reserve(kCompressedBytes);
     append_bytes(state_->out, disk_bytes_of(disk));
 }
 
@@ -140,6 +144,8 @@ Result<void> SegmentWriter::append(const Record& record) {
 
     const size_t size = sizeof(RecordHeaderDisk) + record.data.size();
     if (!s.headers.empty() && s.summary.raw_bytes + size > s.header.block_bytes) s.seal_block();
+    // Not by doubling: a segment hardly ever outgrows this.
+    if (s.out.size() + size > kCompressedBytes) s.out.reserve(kFullBytes);
     if (s.headers.empty()) {
         s.block_offset = s.out.size();
         append_bytes(s.out, disk_bytes_of(BlockHeaderDisk{}));
