@@ -13,6 +13,12 @@ namespace herald::hrl {
 
 namespace {
 
+// What a full segment takes when nothing compresses, and when it does at about 2 : 1, its last
+// block not yet. Most do: beginning with the smaller one spares them the copy that gives the rest
+// back.
+constexpr size_t kFullBytes = HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3);
+constexpr size_t kCompressedBytes = kFullBytes / 8 * 5;
+
 void append_bytes(Bytes& to, ByteView from) { to.insert(to.end(), from.begin(), from.end()); }
 
 SegmentHeaderDisk to_disk(const SegmentHeader& header) {
@@ -94,9 +100,7 @@ void SegmentWriter::State::begin_file() {
     }
     disk.checksum = xxh3_64(disk_bytes_of(disk).first(offsetof(SegmentHeaderDisk, checksum)));
     chain = disk.checksum;
-    // Address space for a full segment, so that it does not move as it grows; pages that stay
-    // untouched cost nothing.
-    out.reserve(HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3));
+    out.reserve(kCompressedBytes);
     append_bytes(out, disk_bytes_of(disk));
 }
 
@@ -219,6 +223,8 @@ Result<void> SegmentWriter::append(const Record& record) {
         (s.summary.raw_bytes + size > s.header.block_bytes || *part != s.part)) {
         s.close_block();
     }
+    // Not by doubling: a segment hardly ever outgrows this.
+    if (s.out.size() + size > kCompressedBytes) s.out.reserve(kFullBytes);
     if (s.headers.empty()) s.begin_block();
     s.part = *part;
     const bool apart = s.sealer && record.kind != RecordKind::write;

@@ -101,9 +101,8 @@ int run(const Config& config, std::shared_ptr<const wire::TlsContext> tls) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    // Segments are freed by other threads than made them: kept out of the heap and its arenas,
-    // their memory goes back at once and the resident size stays near what is in use.
-    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    // Segments do not lie in the heap (user/base/large_memory.h); the rest is small, and an arena
+    // for each of a disk's threads would only hold on to it.
     mallopt(M_ARENA_MAX, 2);
 
     std::string file = "/etc/herald/replicator.toml";

@@ -108,6 +108,33 @@ TEST_CASE("a full disk refuses a put with ENOSPC, leaves nothing behind and reco
     CHECK((*store)->get("kept", 0, 100000));
 }
 
+TEST_CASE("an object of any length, wherever it lies in memory, is stored byte for byte") {
+    test::TempDir on_disk;
+    test::SmallFilesystem small(16 << 20);  // a tmpfs, which may know no direct writes
+    for (const auto& path : {on_disk.path(), small.path()}) {
+        auto store = open_directory_store(path / "store");
+        REQUIRE(store);
+        Bytes bytes((2 << 20) + 8192);
+        uint32_t x = 1;
+        for (std::byte& byte : bytes) byte = std::byte((x = x * 1664525 + 1013904223) >> 24);
+        int number = 0;
+        for (size_t length : {(256u << 10) - 1, 256u << 10, (256u << 10) + 1, (1u << 20) + 4095,
+                              1u << 20, (2u << 20) + 513}) {
+            for (size_t begin : {0, 16, 512, 4096}) {
+                const ByteView object = ByteView(bytes).subspan(begin, length);
+                const std::string name = fmt::format("object-{}", number++);
+                INFO(path << ": " << length << " bytes from byte " << begin << " of a page");
+                REQUIRE((*store)->put(name, object));
+                CHECK((*store)->stat(name)->bytes == length);
+                auto back = (*store)->get(name, 0, length);
+                REQUIRE(back);
+                CHECK(std::equal(back->begin(), back->end(), object.begin(), object.end()));
+                REQUIRE((*store)->remove(name));
+            }
+        }
+    }
+}
+
 TEST_CASE("a store that turned read-only refuses and loses nothing") {
     test::SmallFilesystem small(1 << 20);
     if (!small.mounted()) {
