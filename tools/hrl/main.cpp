@@ -55,7 +55,8 @@ int run(int argc, char** argv) {
     verify_verb->add_flag("--json", verify_options.json, "print a JSON array");
     verify_verb->footer(
         "All files are looked at, also after one that is damaged.\n"
-        "Examples:\n  hrl verify 0001.hrl\n  hrl verify /var/lib/herald/*.hrl || echo damaged");
+        "Examples:\n  hrl verify 0001.hrl\n  hrl verify /var/lib/herald/store/segments/*/*.hrl || "
+        "echo damaged");
 
     ApplyOptions apply_options;
     auto* apply_verb = app.add_subcommand("apply", "Apply segments to an image or block device");
