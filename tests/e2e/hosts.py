@@ -253,6 +253,14 @@ class Host:
         wait_until(lambda: self.run("systemctl is-system-running", check=False).stdout.strip() in ("running", "degraded"),
                    60, f"systemd on {self.name} is up")
 
+    def thaw(self):
+        """After a failure: a frozen filesystem would outlive the host, with every process that waits for it."""
+        try:
+            self.run("findmnt --raw --noheadings --output TARGET,SOURCE | grep ' /dev/loop' | cut -d' ' -f1 | "
+                     "while read -r at; do fsfreeze --unfreeze \"$at\" 2>/dev/null || true; done", check=False, timeout=20)
+        except subprocess.SubprocessError as error:
+            print(f"{self.name}: cannot thaw: {error}")
+
     def close(self):
         if self.boot and self.process.poll() is None:
             # SIGKILL of PID 1 takes every process of the host with it.
@@ -342,6 +350,8 @@ class Hosts:
                     except (subprocess.SubprocessError, OSError) as error:
                         print(error)
         for host in self.hosts.values():
+            if self.failed:
+                host.thaw()
             host.close()
         self.wire.close()
         for disk in self.disks:

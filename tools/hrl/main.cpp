@@ -138,7 +138,8 @@ int run(int argc, char** argv) {
     add_entry_order(verify_verb, verify_options.journal);
     verify_verb->footer(
         "All files are looked at, also after one that is damaged.\n"
-        "Examples:\n  hrl verify 0001.hrl\n  hrl verify /var/lib/herald/*.hrl || echo damaged");
+        "Examples:\n  hrl verify 0001.hrl\n  hrl verify /var/lib/herald/store/segments/*/*.hrl || "
+        "echo damaged");
 
     ApplyOptions apply_options;
     auto* apply_verb = app.add_subcommand("apply", "Apply journals to an image or block device");
