@@ -18,11 +18,14 @@ namespace herald::hrl {
 
 // What a reader may do without, and what it insists on.
 struct ReadOptions {
-    const seal::KeySource* keys = nullptr;  // where the key of a sealed file comes from
-    bool without_key =
-        false;  // read what is plain when there is no key: all but the data of writes
-    bool layers = false;       // also files whose records do not stand as they happened
-    bool sealed_only = false;  // refuse a file that anyone could have written
+    // Where the key of a sealed file comes from.
+    const seal::KeySource* keys = nullptr;
+    // Without that key, read what is plain: all but the data of writes.
+    bool without_key = false;
+    // Read layers, too: their records do not stand as they happened.
+    bool layers = false;
+    // Refuse a file that is not sealed: anyone could have written it.
+    bool sealed_only = false;
 };
 
 struct CheckedHeader {
