@@ -99,6 +99,9 @@ Result<void> run(const ConvertOptions& options) {
         return Result<void>();
     });
     if (!verified) return verified;
+    if (inputs->front().facts.sealed) {
+        fmt::print(stderr, "hrl: v2 cannot carry: the seal: anyone can read the log\n");
+    }
     for (const auto& loss : survey.losses(from, options.format)) {
         fmt::print(stderr, "hrl: {} cannot carry: {}\n", to_string(options.format), loss);
     }

@@ -59,6 +59,16 @@ std::vector<const char*> kind_names(uint32_t kinds) {
     return names;
 }
 
+const char* sealed_by(const SegmentHeader& header) {
+    if (header.sealed_by == SealedBy::nobody) return "nobody";
+    return header.sealed_by == SealedBy::server ? "server" : "source";
+}
+
+const char* contents(const SegmentHeader& header) {
+    if (header.contents == Contents::segment) return "segment";
+    return header.contents == Contents::delta_layer ? "delta layer" : "image layer";
+}
+
 void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
     const SegmentHeader& header = facts.header;
     Json json{{"file", file},
@@ -70,6 +80,9 @@ void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
               {"machine", to_string(header.machine)},
               {"disk", to_string(header.disk)},
               {"epoch", header.epoch},
+              {"sealed_by", sealed_by(header)},
+              {"key", to_string(header.key_id)},
+              {"contents", contents(header)},
               {"disk_bytes", header.disk_bytes},
               {"created", time_text(header.created_ns)},
               {"first_position", header.first_position},
@@ -108,6 +121,11 @@ void print_text(const Facts& facts, bool with_blocks) {
                                                    : to_string(header.previous_segment));
     line("machine", to_string(header.machine));
     line("disk", fmt::format("{}, {}", to_string(header.disk), bytes_text(header.disk_bytes)));
+    if (header.contents != Contents::segment) line("contents", contents(header));
+    if (header.sealed_by != SealedBy::nobody) {
+        line("sealed",
+             fmt::format("by the {}, key {}", sealed_by(header), to_string(header.key_id)));
+    }
     line("epoch", fmt::format("{}", header.epoch));
     line("created", time_text(header.created_ns));
     if (facts.records == 0) {
@@ -142,7 +160,7 @@ void print_text(const Facts& facts, bool with_blocks) {
 }  // namespace
 
 int info(const InfoOptions& options) {
-    auto journal = open_journal(options.file, options.journal);
+    auto journal = open_journal(options.file, may_look(options.journal));
     if (!journal) return report(journal.error());
     if (const v2::LogReader* log = (*journal)->log()) {
         return info_of_log(options, *log, (*journal)->facts().file_bytes);

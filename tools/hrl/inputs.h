@@ -17,6 +17,14 @@ namespace herald::hrl_tool {
 Result<std::unique_ptr<hrl::Journal>> open_journal(const std::filesystem::path& file,
                                                    const hrl::JournalOptions& options);
 
+// For verbs that only look: what is plain is shown also without a key, and layers, whose records
+// do not stand as they happened, are read too.
+inline hrl::JournalOptions may_look(hrl::JournalOptions options) {
+    options.segment.without_key = true;
+    options.segment.layers = true;
+    return options;
+}
+
 struct Input {
     std::filesystem::path file;
     hrl::JournalFacts facts;

@@ -5,6 +5,7 @@
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
 #include "user/base/usage.h"
+#include "user/seal/keyring.h"
 
 namespace herald::hrl_tool {
 
@@ -32,13 +33,18 @@ CLI::Option* add_parsed(CLI::App* verb, const std::string& name, const std::stri
         help);
 }
 
-void add_entry_order(CLI::App* verb, hrl::JournalOptions& options) {
+// Options of every verb: how a journal is read.
+void add_reading(CLI::App* verb, hrl::JournalOptions& options, seal::KeyOptions& keys) {
     add_parsed(verb, "--entry-order", "v2: oldest or newest first, where nothing proves it",
                [&](const std::string& text) {
                    if (text == "oldest") options.entry_order = hrl::v2::EntryOrder::oldest_first;
                    if (text == "newest") options.entry_order = hrl::v2::EntryOrder::newest_first;
                    return options.entry_order.has_value();
                });
+    verb->add_option("--key", keys.root, "sealed files: the root key file");
+    verb->add_option("--keys", keys.keys, "a machine key file, or a directory of them");
+    verb->add_option("--secret-file", keys.secret_file,
+                     "its first line is the passphrase or PIN of the root key");
 }
 
 void add_uuid(CLI::App* verb, const char* name, const char* help, Uuid& to) {
@@ -79,6 +85,7 @@ bool parse_range(const std::string& text, RecordsOptions& options) {
 }
 
 int run(int argc, char** argv) {
+    seal::KeyOptions key_options;
     CLI::App app{
         "hrl: look into .hrl journals (v3 segments and v2 Hyper-V Replica Logs), prove "
         "them whole, convert, compare and apply them",
@@ -98,7 +105,7 @@ int run(int argc, char** argv) {
     info_verb->add_option("FILE", info_options.file, "a journal")->required();
     info_verb->add_flag("--blocks", info_options.blocks, "v3: list its blocks, too");
     info_verb->add_flag("--json", info_options.json, "print JSON");
-    add_entry_order(info_verb, info_options.journal);
+    add_reading(info_verb, info_options.journal, key_options);
     info_verb->footer(
         "Reads headers and index only, so it is quick on any size; a torn file is walked.\n"
         "Examples:\n  hrl info 0001.hrl\n  hrl info 0001.hrl --blocks --json | jq .blocks");
@@ -123,7 +130,7 @@ int run(int argc, char** argv) {
     add_parsed(records_verb, "--range", "OFFSET+LENGTH: only records that touch this of the disk",
                [&](const std::string& text) { return parse_range(text, records_options); });
     records_verb->add_flag("--json", records_options.json, "print a JSON array");
-    add_entry_order(records_verb, records_options.journal);
+    add_reading(records_verb, records_options.journal, key_options);
     records_verb->footer(
         "Of a torn file the records up to its last whole block are listed; the exit status is 1.\n"
         "Examples:\n  hrl records 0001.hrl | head\n"
@@ -135,7 +142,7 @@ int run(int argc, char** argv) {
     auto* verify_verb = app.add_subcommand("verify", "Read everything and check every checksum");
     verify_verb->add_option("FILE", verify_options.files, "journals")->required();
     verify_verb->add_flag("--json", verify_options.json, "print a JSON array");
-    add_entry_order(verify_verb, verify_options.journal);
+    add_reading(verify_verb, verify_options.journal, key_options);
     verify_verb->footer(
         "All files are looked at, also after one that is damaged.\n"
         "Examples:\n  hrl verify 0001.hrl\n  hrl verify /var/lib/herald/store/segments/*/*.hrl || "
@@ -151,7 +158,7 @@ int run(int argc, char** argv) {
                            "stop after the record at this position");
     apply_verb->add_flag("--force", apply_options.force,
                          "apply onto an existing file or device, or begin in mid-stream");
-    add_entry_order(apply_verb, apply_options.journal);
+    add_reading(apply_verb, apply_options.journal, key_options);
     apply_verb->footer(
         "All files are verified before the target is touched. A gap between them, files of\n"
         "different disks and an existing target are refused. A new image appears under its name\n"
@@ -180,7 +187,7 @@ int run(int argc, char** argv) {
                              "to v3: position of the first record (1)");
     convert_verb->add_flag("--dry-run", convert_options.dry_run,
                            "only say what the other format cannot carry");
-    add_entry_order(convert_verb, convert_options.journal);
+    add_reading(convert_verb, convert_options.journal, key_options);
     convert_verb->footer(
         "What the other format cannot carry is listed before anything is written. A long journal\n"
         "becomes several segments: OUT.hrl, OUT.2.hrl, ...\n"
@@ -191,7 +198,7 @@ int run(int argc, char** argv) {
     auto* repair_verb = app.add_subcommand("repair", "Write what is proven of a file to a new one");
     repair_verb->add_option("FILE", repair_options.file, "a damaged or torn journal")->required();
     repair_verb->add_option("--to", repair_options.target, "the new file")->required();
-    add_entry_order(repair_verb, repair_options.journal);
+    add_reading(repair_verb, repair_options.journal, key_options);
     repair_verb->footer(
         "Never in place; an existing target is refused. What is lost is said.\n"
         "Examples:\n  hrl repair torn.hrl --to repaired.hrl");
@@ -201,7 +208,7 @@ int run(int argc, char** argv) {
     diff_verb->add_option("FIRST", diff_options.first, "a journal")->required();
     diff_verb->add_option("SECOND", diff_options.second, "another, of either format")->required();
     diff_verb->add_flag("--json", diff_options.json, "print JSON");
-    add_entry_order(diff_verb, diff_options.journal);
+    add_reading(diff_verb, diff_options.journal, key_options);
     diff_verb->footer(
         "Compares effects, not records: the exit status is 0 when applying either gives the same\n"
         "disk, 3 when not.\n"
@@ -211,7 +218,7 @@ int run(int argc, char** argv) {
     auto* stats_verb = app.add_subcommand("stats", "Sizes, churn, hot regions, compressibility");
     stats_verb->add_option("FILE", stats_options.file, "a journal")->required();
     stats_verb->add_flag("--json", stats_options.json, "print JSON");
-    add_entry_order(stats_verb, stats_options.journal);
+    add_reading(stats_verb, stats_options.journal, key_options);
     stats_verb->footer(
         "Examples:\n  hrl stats 0001.hrl\n"
         "  hrl stats 0001.hrl --json | jq .hottest_regions");
@@ -220,6 +227,18 @@ int run(int argc, char** argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return usage_error(app, error, kRefused);
+    }
+    seal::Keyring keyring;
+    if (!key_options.root.empty() || !key_options.keys.empty()) {
+        auto opened = seal::open_keyring(key_options);
+        if (!opened) return report(opened.error());
+        keyring = std::move(*opened);
+        for (hrl::JournalOptions* options :
+             {&info_options.journal, &records_options.journal, &verify_options.journal,
+              &apply_options.journal, &convert_options.journal, &repair_options.journal,
+              &diff_options.journal, &stats_options.journal}) {
+            options->segment.keys = &keyring;
+        }
     }
     if (*info_verb) return info(info_options);
     if (*records_verb) return records(records_options);

@@ -109,7 +109,7 @@ void print_text(const Record& record) {
 }  // namespace
 
 int records(const RecordsOptions& options) {
-    auto journal = open_journal(options.file, options.journal);
+    auto journal = open_journal(options.file, may_look(options.journal));
     if (!journal) return report(journal.error());
     if (options.json) fmt::print("[");
     int status = kDone;

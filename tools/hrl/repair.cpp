@@ -57,17 +57,31 @@ Result<Found> repair_log(Journal& journal, ByteSink& sink) {
     return found;
 }
 
-Result<Found> repair_segment(Journal& journal, ByteSink& sink) {
-    // No second segment: the limits on records and blocks are those that the file was made under.
-    SegmentConverter converter(journal.segment()->header(), UINT64_MAX,
-                               [&](Segment segment) { return sink.append(segment.bytes); });
-    auto found = read_proven(journal, [&](const Record& record) { return converter.add(record); });
+// A sealed segment is sealed again, under a new file key of the same machine key.
+Result<SegmentWriter> writer_like(const SegmentHeader& header, const seal::KeySource* keys) {
+    if (header.sealed_by == SealedBy::nobody) return SegmentWriter(header);
+    HERALD_ASSERT(keys);  // the file was opened
+    auto key = keys->find(header.machine, header.key_id);
+    if (!key) return pass(key);
+    return SegmentWriter(header, {header.sealed_by, *key});
+}
+
+Result<Found> repair_segment(Journal& journal, const seal::KeySource* keys, ByteSink& sink) {
+    auto writer = writer_like(journal.segment()->header(), keys);
+    if (!writer) return pass(writer);
+    auto found = read_proven(journal, [&](const Record& record) -> Result<void> {
+        auto appended = writer->append(record);
+        if (!appended) return appended;
+        return sink.append(writer->take());
+    });
     if (!found) return found;
     if (found->records == 0) {
         return fail(ErrorKind::corrupt, "nothing can be saved: {}", found->loss);
     }
-    auto finished = converter.finish();
-    if (!finished) return pass(finished);
+    auto segment = std::move(*writer).finish();
+    if (!segment) return pass(segment);
+    auto written = sink.append(segment->bytes);
+    if (!written) return pass(written);
     return found;
 }
 
@@ -76,8 +90,9 @@ Result<void> run(const RepairOptions& options) {
     if (!journal) return pass(journal);
     auto file = NewFile::create(options.target);
     if (!file) return pass(file);
-    auto found = (*journal)->log() ? repair_log(**journal, file->sink())
-                                   : repair_segment(**journal, file->sink());
+    auto found = (*journal)->log()
+                     ? repair_log(**journal, file->sink())
+                     : repair_segment(**journal, options.journal.segment.keys, file->sink());
     if (!found) return pass(found);
     const uint64_t bytes = file->sink().size();
     auto committed = file->commit();

@@ -52,6 +52,8 @@ void Statistics::add(const hrl::Record& record) {
     by_second.add(record.time_ns / 1'000'000'000, record.length);
     by_region.add(record.offset, record.length);
     written_bytes += record.length;
+    if (record.data_is_sealed) return;
+    readable_bytes += record.length;
     if (all_zero(record.data)) zero_bytes += record.length;
     const int packed =
         LZ4_compress_default(reinterpret_cast<const char*>(record.data.data()), packed_.data(),

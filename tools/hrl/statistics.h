@@ -45,9 +45,10 @@ class Statistics {
     CoarseningCounter by_second;
     CoarseningCounter by_region;
     uint64_t written_bytes = 0;
-    uint64_t packed_bytes = 0;  // the same by LZ4, write by write
-    uint64_t zero_bytes = 0;    // of writes that are nothing but zeroes
-    uint64_t dense_writes = 0;  // LZ4 saves less than a sixteenth
+    uint64_t readable_bytes = 0;  // of writes whose data is not sealed
+    uint64_t packed_bytes = 0;    // the same by LZ4, write by write
+    uint64_t zero_bytes = 0;      // of writes that are nothing but zeroes
+    uint64_t dense_writes = 0;    // LZ4 saves less than a sixteenth
     uint64_t first_time_ns = UINT64_MAX;
     uint64_t last_time_ns = 0;
 

@@ -42,7 +42,8 @@ Hot busiest(const Statistics& stats) {
 }
 
 double ratio(const Statistics& stats) {
-    return stats.packed_bytes == 0 ? 1.0 : double(stats.written_bytes) / double(stats.packed_bytes);
+    return stats.packed_bytes == 0 ? 1.0
+                                   : double(stats.readable_bytes) / double(stats.packed_bytes);
 }
 
 double seconds(const Statistics& stats) {
@@ -87,7 +88,7 @@ void print_json(const std::string& file, const Journal& journal, const Statistic
         json["hottest_regions"].push_back(
             {{"offset", hot.offset}, {"writes", hot.count.writes}, {"bytes", hot.count.bytes}});
     }
-    json["compression"] = {{"written_bytes", stats.written_bytes},
+    json["compression"] = {{"readable_bytes", stats.readable_bytes},
                            {"lz4_bytes", stats.packed_bytes},
                            {"ratio", ratio(stats)},
                            {"zero_bytes", stats.zero_bytes},
@@ -141,7 +142,7 @@ void print_text(const Statistics& stats) {
 }  // namespace
 
 int stats(const StatsOptions& options) {
-    auto journal = open_journal(options.file, options.journal);
+    auto journal = open_journal(options.file, may_look(options.journal));
     if (!journal) return report(journal.error());
     Statistics statistics;
     Progress progress("reading", (*journal)->facts().file_bytes);

@@ -10,7 +10,7 @@ namespace {
 
 Result<hrl::JournalSummary> verify_file(const std::filesystem::path& file,
                                         const hrl::JournalOptions& options) {
-    auto journal = open_journal(file, options);
+    auto journal = open_journal(file, may_look(options));
     if (!journal) return pass(journal);
     Progress progress("verifying", (*journal)->facts().file_bytes);
     uint64_t read_bytes = 0;

@@ -15,10 +15,22 @@ class SegmentJournal : public Journal {
         : Journal(std::move(facts)), reader_(std::move(reader)) {}
     bool whole() const override { return reader_.whole(); }
     const std::string& loss() const override { return reader_.loss(); }
-    Result<std::optional<Record>> next() override { return reader_.next(); }
+    Result<std::optional<Record>> next() override {
+        auto record = reader_.next();
+        if (record && *record) sealed_writes_ += (*record)->data_is_sealed;
+        return record;
+    }
     const SegmentReader* segment() const override { return &reader_; }
+    std::vector<std::string> notices() const override {
+        if (sealed_writes_ == 0) return {};
+        return {
+            fmt::format("the data of {} writes is sealed and was not opened: its checksum is "
+                        "proven, not who wrote it",
+                        sealed_writes_)};
+    }
 
   private:
+    uint64_t sealed_writes_ = 0;
     SegmentReader reader_;
 };
 
@@ -50,8 +62,8 @@ class LogJournal : public Journal {
 };
 
 Result<std::unique_ptr<Journal>> open_segment(std::unique_ptr<ByteSource> source,
-                                              JournalFacts facts) {
-    auto reader = SegmentReader::open(std::move(source));
+                                              JournalFacts facts, const ReadOptions& options) {
+    auto reader = SegmentReader::open(std::move(source), options);
     if (!reader) return pass(reader);
     const SegmentHeader& header = reader->header();
     facts.id = header.segment;
@@ -60,6 +72,7 @@ Result<std::unique_ptr<Journal>> open_segment(std::unique_ptr<ByteSource> source
     facts.disk = header.disk;
     facts.epoch = header.epoch;
     facts.disk_bytes = header.disk_bytes;
+    facts.sealed = header.sealed_by != SealedBy::nobody;
     facts.first_position = header.first_position;
     facts.created_ns = header.created_ns;
     return std::unique_ptr<Journal>(
@@ -104,8 +117,9 @@ Result<std::unique_ptr<Journal>> Journal::open(std::unique_ptr<ByteSource> sourc
     facts.format = *format;
     facts.name = source->name();
     facts.file_bytes = source->size();
-    return *format == JournalFormat::v2 ? open_log(std::move(source), std::move(facts), options)
-                                        : open_segment(std::move(source), std::move(facts));
+    return *format == JournalFormat::v2
+               ? open_log(std::move(source), std::move(facts), options)
+               : open_segment(std::move(source), std::move(facts), options.segment);
 }
 
 Result<JournalSummary> verify_journal(Journal& journal,

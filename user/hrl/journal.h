@@ -35,6 +35,7 @@ struct JournalFacts {
     std::optional<Uuid> disk;
     std::optional<uint64_t> epoch;
     std::optional<uint64_t> disk_bytes;
+    bool sealed = false;
     uint64_t first_position = 1;  // v2 counts its records from 1 in every file
     uint64_t created_ns = 0;
     uint64_t file_bytes = 0;
@@ -43,6 +44,7 @@ struct JournalFacts {
 
 struct JournalOptions {
     std::optional<v2::EntryOrder> entry_order;  // v2: where nothing proves one
+    ReadOptions segment;                        // v3: keys, and what may be read without them
 };
 
 class Journal {

@@ -10,6 +10,8 @@
 #include "tests/unit/hrl/sample_segments.h"
 #include "tests/unit/hrl/v2/sample_logs.h"
 #include "user/base/file.h"
+#include "user/seal/machine_key.h"
+#include "user/seal/root_key.h"
 
 using namespace herald;
 using namespace herald::hrl;
@@ -312,6 +314,7 @@ TEST_CASE("hrl repair writes what is proven to a new file, of either format") {
         CHECK(files.read(name + ".fixed") == fixed);
         CHECK_FALSE(files.exists(name + ".fixed.part"));
     }
+    // What is whole is written as it was, byte for byte.
     CHECK(files.read("whole.fixed") == segment);
     files.write("hopeless.hrl", Bytes(segment.begin(), segment.begin() + 300));
     CHECK(files.shell("hrl repair hopeless.hrl --to x.hrl").status == 1);
@@ -369,6 +372,59 @@ TEST_CASE("hrl stats counts sizes, churn, hot regions and compressibility") {
     }
     files.write("0001.hrl", sample_segment());
     CHECK(files.json("hrl stats 0001.hrl --json")["kinds"].contains("discard"));
+}
+
+TEST_CASE("hrl shows what is plain of a sealed segment, and opens it with its keys") {
+    Directory files;
+    const auto key = seal::MachineKey::create(segments::sample_id(0x11));
+    const auto file = seal::new_root_key();
+    auto root = seal::open_root_key(file, "root", nullptr);
+    REQUIRE(root);
+    auto wrapped = seal::wrap_machine_key(key, **root);
+    REQUIRE(wrapped);
+    const auto root_text = seal::format_root_key(file);
+    REQUIRE(replace_file(files.at("root"), root_text.view(), 0600));
+    REQUIRE(
+        replace_file(files.at("machine.key"), as_bytes(seal::format_machine_key(*wrapped)), 0600));
+    const auto records = segments::sample_records(3, 60, kDisk);
+    const SegmentHeader header = segments::sample_header(4096);
+    files.write("sealed.hrl", segments::write_sealed(header, records, key).bytes);
+    files.write("plain.hrl", segments::write_segment(header, records).bytes);
+    const std::string keys = " --key root --keys machine.key";
+
+    CHECK(files.json("hrl info sealed.hrl --json")["sealed_by"] == "source");
+    CHECK(files.shell("hrl records sealed.hrl").output ==
+          files.shell("hrl records plain.hrl").output);
+    const Run verified = files.shell("hrl verify sealed.hrl");
+    CHECK(verified.status == 0);
+    CHECK(has(verified, "writes is sealed and was not opened"));
+    CHECK_FALSE(has(files.shell("hrl verify sealed.hrl" + keys), "was not opened"));
+    CHECK(files.json("hrl stats sealed.hrl --json")["compression"]["readable_bytes"] == 0);
+
+    for (const char* command :
+         {"apply sealed.hrl --to x", "diff sealed.hrl plain.hrl",
+          "convert sealed.hrl --to x --format v2", "repair sealed.hrl --to x"}) {
+        INFO(command);
+        CHECK(files.shell(std::string("hrl ") + command).status == 2);
+        CHECK_FALSE(files.exists("x"));
+    }
+    CHECK(files.shell("hrl apply sealed.hrl --to sealed.img" + keys).status == 0);
+    CHECK(files.shell("hrl apply plain.hrl --to plain.img").status == 0);
+    CHECK(files.read("sealed.img") == files.read("plain.img"));
+    CHECK(files.shell("hrl diff sealed.hrl plain.hrl" + keys).status == 0);
+    CHECK(has(files.shell("hrl convert sealed.hrl --to log.hrl --format v2" + keys), "the seal"));
+    CHECK(files.shell("hrl diff sealed.hrl log.hrl" + keys).status == 0);
+
+    Bytes torn = files.read("sealed.hrl");
+    torn.resize(torn.size() * 2 / 3);
+    files.write("torn.hrl", torn);
+    const Run repaired = files.shell("hrl repair torn.hrl --to repaired.hrl" + keys);
+    INFO(repaired.output);
+    CHECK(repaired.status == 0);
+    CHECK(files.json("hrl info repaired.hrl --json")["sealed_by"] == "source");
+    CHECK(files.shell("hrl verify repaired.hrl" + keys).status == 0);
+    CHECK(files.shell("hrl records repaired.hrl").output ==
+          files.shell("hrl records torn.hrl 2>/dev/null").output);
 }
 
 TEST_CASE("hrl explains every verb, with examples") {
