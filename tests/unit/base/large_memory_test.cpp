@@ -12,32 +12,35 @@ using namespace herald;
 
 namespace {
 
-using Raw = std::unique_ptr<std::byte[]>;
-Raw raw(size_t bytes) { return std::make_unique_for_overwrite<std::byte[]>(bytes); }
+Bytes raw(size_t bytes) {
+    Bytes made;
+    made.reserve(bytes);
+    return made;
+}
 
 }  // namespace
 
 TEST_CASE("large memory that was given back serves the next need of nearly the same size") {
-    Raw first = raw(4'500'000);
-    const void* const where = first.get();
-    first.reset();
+    Bytes first = raw(4'500'000);
+    const void* const where = first.data();
+    first = {};
     const Bytes second(4'600'000);
     if (kHasLargeMemory) CHECK(second.data() == where);
 }
 
 TEST_CASE("no more idle memory is kept than the limit says, and the newest is") {
     constexpr size_t kSize = 4u << 20;
-    std::vector<Raw> taken;
+    std::vector<Bytes> taken;
     for (size_t i = 0; i < 2 * kIdleMemoryBytesMax / kSize; ++i) taken.push_back(raw(kSize));
-    const void* const last = taken.back().get();
-    for (Raw& memory : taken) memory.reset();
+    const void* const last = taken.back().data();
+    taken.clear();
     CHECK(idle_memory_bytes() == (kHasLargeMemory ? kIdleMemoryBytesMax : 0));
-    Raw again = raw(kSize);
-    if (kHasLargeMemory) CHECK(again.get() == last);
-    again.reset();
+    Bytes again = raw(kSize);
+    if (kHasLargeMemory) CHECK(again.data() == last);
+    again = {};
     // What is larger than all of it is not kept at all.
     const size_t before = idle_memory_bytes();
-    raw(2 * kIdleMemoryBytesMax).reset();
+    raw(2 * kIdleMemoryBytesMax);
     CHECK(idle_memory_bytes() == before);
 }
 
@@ -65,10 +68,12 @@ TEST_CASE("several threads never hold the same large memory") {
         threads.emplace_back([number, &shared] {
             for (int round = 0; round < 200; ++round) {
                 const size_t size = kLargeMemoryBytes << (round % 4);
-                const Raw memory = raw(size);
-                memory[0] = memory[size - 1] = std::byte(number);
+                Bytes memory = raw(size);
+                memory.resize(1);
+                std::byte* const last = memory.data() + size - 1;
+                memory[0] = *last = std::byte(number);
                 std::this_thread::yield();
-                shared += memory[0] != std::byte(number) || memory[size - 1] != std::byte(number);
+                shared += memory[0] != std::byte(number) || *last != std::byte(number);
             }
         });
     }
