@@ -23,7 +23,7 @@ Bytes raw(size_t bytes) {
 TEST_CASE("large memory that was given back serves the next need of nearly the same size") {
     Bytes first = raw(4'500'000);
     const void* const where = first.data();
-    first = {};
+    Bytes().swap(first);
     const Bytes second(4'600'000);
     if (kHasLargeMemory) CHECK(second.data() == where);
 }
@@ -37,7 +37,7 @@ TEST_CASE("no more idle memory is kept than the limit says, and the newest is") 
     CHECK(idle_memory_bytes() == (kHasLargeMemory ? kIdleMemoryBytesMax : 0));
     Bytes again = raw(kSize);
     if (kHasLargeMemory) CHECK(again.data() == last);
-    again = {};
+    Bytes().swap(again);
     // What is larger than all of it is not kept at all.
     const size_t before = idle_memory_bytes();
     raw(2 * kIdleMemoryBytesMax);
