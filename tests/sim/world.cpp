@@ -21,6 +21,7 @@ Figures& Figures::operator+=(const Figures& other) {
     agent_crashes += other.agent_crashes;
     server_crashes += other.server_crashes;
     clones += other.clones;
+    twins += other.twins;
     reverts += other.reverts;
     reboots += other.reboots;
     gaps += other.gaps;
@@ -130,6 +131,9 @@ std::unique_ptr<Agent> World::boot(Machine& machine, const std::string& name) {
         if (plan_.reverts && !calm_ && step == std::string_view("replicator.intended") &&
             random_.chance(0.15)) {
             take_snapshot();
+        }
+        if (plan_.clones && step == std::string_view("replicator.intended")) {
+            clone_due_ = random_.chance(0.2);
         }
         if (random_.chance(crash_chance(step, plan_.agent_crash))) {
             trace_.add("a replicator dies at {}", step);
@@ -287,9 +291,10 @@ void World::make_clone() {
     // them is cut off and dies before it learns that.
     if (!main_.machine->pinned.continuity.next_session.is_nil() && random_.chance(0.7)) {
         clone_.wakes_at = trace_.step + random_.below(5);
-        (random_.chance(0.5) ? main_ : clone_).dies_at = trace_.step + 40 + random_.below(200);
+        (random_.chance(0.5) ? main_ : clone_).dies_at = trace_.step + 100 + random_.below(200);
     }
-    clone_.ends_at = clone_.wakes_at + random_.below(300);
+    const uint64_t dies_at = std::max(main_.dies_at, clone_.dies_at);
+    clone_.ends_at = std::max(clone_.wakes_at, dies_at) + random_.below(300);
     main_.agent = boot(*main_.machine, "main");
 }
 
@@ -342,17 +347,27 @@ void World::one_step() {
     now_ms_ += random_.below(calm_ ? 20 : 6);
     if (!server_.service && (calm_ || random_.chance(0.1))) start_server();
     if (!calm_ && random_.chance(0.03)) misfortune();
-    if (!calm_ && plan_.clones && !clone_.agent && random_.chance(0.01) &&
-        !main_.machine->pinned.continuity.next_session.is_nil()) {
-        make_clone();
-    }
+    if (std::exchange(clone_due_, false) && !calm_ && !clone_.agent) make_clone();
     if (clone_.agent && trace_.step >= clone_.ends_at) clone_ = {};
     for (Protected* each : {&main_, &clone_}) {
         if (!each->agent || trace_.step != each->dies_at) continue;
         trace_.add("{}: dies", each->agent->name());
+        const auto session_of = [](const Protected& who) {
+            if (!who.machine) return Uuid{};
+            const tracker::Continuity& ours = who.machine->pinned.continuity;
+            return ours.next_session.is_nil() ? ours.session : Uuid{};
+        };
+        if (session_of(main_) == session_of(clone_) && !session_of(main_).is_nil())
+            ++figures_.twins;
         const std::string name = each->agent->name();
         each->agent.reset();
         each->agent = boot(*each->machine, name);
+    }
+    // The other one's disk changes meanwhile.
+    if (trace_.step < main_.dies_at && clone_.machine && random_.chance(0.3)) {
+        writes(*clone_.machine, !calm_);
+    } else if (trace_.step < clone_.dies_at && random_.chance(0.3)) {
+        writes(*main_.machine, !calm_);
     }
     const bool two = clone_.agent && trace_.step >= clone_.wakes_at;
     Protected& who = two && random_.chance(0.5) ? clone_ : main_;

@@ -15,6 +15,7 @@ struct Figures {
     uint64_t agent_crashes = 0;
     uint64_t server_crashes = 0;
     uint64_t clones = 0;
+    uint64_t twins = 0;  // clones in one and the same session
     uint64_t reverts = 0;
     uint64_t reboots = 0;
     uint64_t gaps = 0;
@@ -95,6 +96,7 @@ class World {
     Server server_;
     Protected main_;
     Protected clone_;
+    bool clone_due_ = false;
     std::optional<Machine> snapshot_;
     std::vector<vault::MemoryCatalog::State> backups_;
     uint64_t newest_epoch_ = 0;        // ever granted
