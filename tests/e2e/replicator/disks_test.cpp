@@ -74,12 +74,11 @@ TEST_CASE("a chosen disk is found again under another name, and can be let go wh
     {
         Attached again(file);
         REQUIRE(again.device != before);
-        for (int i = 0; i < 300 && path_of(list, identity).empty(); ++i) {
-            std::this_thread::sleep_for(50ms);
-            list = machine.ask({{"op", "list"}});
-        }
+        // Protected first, then written down, then no longer missing.
+        list = machine.wait_for({{"op", "list"}}, [&](const auto& now) {
+            return !path_of(now, identity).empty() && now["missing"].empty();
+        });
         REQUIRE(path_of(list, identity) == again.device);
-        REQUIRE(list["missing"].empty());
         machine.kill();
     }
     machine.start();
