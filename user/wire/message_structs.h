@@ -32,6 +32,9 @@ struct SessionGrant {
     // not only granted before but used: by a later state of this machine, if this one knows nothing
     // of it (a snapshot was reverted).
     uint64_t head_epoch = 0;
+    // The stream holds a scan of the whole disk, so that catching up is enough. A server whose
+    // catalog was restored from a backup may hold less than the replicator remembers.
+    bool complete = false;
 };
 
 struct SegmentAck {
