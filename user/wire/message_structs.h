@@ -75,6 +75,7 @@ struct PointInfo {
     uint64_t disk_bytes = 0;
     uint64_t sent_bytes = 0;  // segment files since the point before
     uint64_t raw_bytes = 0;   // the same before compression
+    std::string refusal;      // why it is no recovery point; empty when it is one
 };
 
 struct SegmentInfo {
