@@ -198,8 +198,12 @@ class CommandLine {
         auto* sub = app_.add_subcommand("points", "List the recovery points of a disk");
         add_disk_argument(sub);
         add_common(sub);
-        sub->footer("Examples:\n  herald points /dev/sda\n  herald points 3f2a91c0 --json\n");
-        sub->callback([this] { verb_ = [this] { return run_points(common_, restore_.disk); }; });
+        sub->footer(
+            "Examples:\n  herald points /dev/sda\n  herald points 3f2a91c0 --json\n"
+            "  herald points /dev/sda --all\n");
+        sub->add_flag("--all", all_, "Also those that were refused, each with the reason");
+        sub->callback(
+            [this] { verb_ = [this] { return run_points(common_, restore_.disk, all_); }; });
     }
 
     void add_status() {
@@ -248,6 +252,7 @@ class CommandLine {
     CommonOptions common_;
     InitRequest init_;
     RestoreOptions restore_;
+    bool all_ = false;
     std::string enrol_kind_;
     std::string enrol_name_;
     std::function<Result<void>()> verb_;

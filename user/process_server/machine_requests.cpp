@@ -111,10 +111,11 @@ ServerResponse MachineRequests::put_segment(const RequestHead& head, const Route
     }
     crash_point("service.verified");
     auto taken = (*gate)->take(std::move(*upload), body);
-    if (!taken && taken.error().kind == ErrorKind::corrupt) {
-        return error_response(400, wire::kErrorCorrupt, taken.error().message);
-    }
     if (!taken) return trouble(taken.error(), options_.retry_after_s);
+    if (!taken->refusal.empty()) {
+        spdlog::warn("disk {}: refused: {}", to_string(route.disk), taken->refusal);
+        return error_response(400, wire::kErrorCorrupt, taken->refusal);
+    }
     return answer(route, *taken);
 }
 
@@ -137,6 +138,7 @@ ServerResponse MachineRequests::answer(const Route& route, const TakeOutcome& ta
             return ack;
         }
         case OfferVerdict::in_progress:
+            // Not waited for: a client that gave up and sent again must not hold a thread.
             return error_response(503, wire::kErrorBusy, "the same segment is still being stored",
                                   1);
         case OfferVerdict::ahead:

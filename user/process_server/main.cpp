@@ -86,15 +86,6 @@ int run(const process_server::Config& config, bool restored) {
     if (!tls) return refuse(tls.error());
     auto store = store::open_directory_store(config.store);
     if (!store) return refuse(store.error());
-    // As the store's directory is: a fresh configuration starts without a step by hand.
-    std::error_code err;
-    std::filesystem::create_directories(config.catalog.parent_path(), err);
-    if (err) {
-        return refuse({ErrorKind::operator_needed,
-                       fmt::format("cannot make {} for the catalog: {}",
-                                   config.catalog.parent_path().native(), err.message()),
-                       err.value()});
-    }
     auto catalog = vault::open_sqlite_catalog(config.catalog);
     if (!catalog) return refuse(catalog.error());
     if (restored) return adopt(**store, **catalog);

@@ -3,6 +3,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "user/wire/messages.h"
 
 namespace herald::process_server {
@@ -37,10 +39,19 @@ ServerResponse OperatorRequests::disks() {
     return listed(*rows);
 }
 
-ServerResponse OperatorRequests::points(const Route& route) {
+ServerResponse OperatorRequests::points(const RequestHead& head, const Route& route) {
     if (!gates_.find(route.disk)) return unknown_disk(route);
+    auto refused = query_number(head, "refused", 0);
+    if (!refused) return std::move(refused.error());
     auto rows = catalog_.points(route.disk);
     if (!rows) return trouble(rows.error(), options_.retry_after_s);
+    if (*refused > 0) {
+        auto tags =
+            catalog_.refused_tags(route.disk, std::min<uint64_t>(*refused, HERALD_LIST_ROWS_MAX));
+        if (!tags) return trouble(tags.error(), options_.retry_after_s);
+        rows->insert(rows->end(), tags->begin(), tags->end());
+        std::ranges::sort(*rows, {}, &vault::PointRow::position);
+    }
     return listed(*rows);
 }
 

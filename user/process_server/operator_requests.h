@@ -16,7 +16,7 @@ class OperatorRequests {
         : store_(store), catalog_(catalog), gates_(gates), options_(options) {}
 
     wire::ServerResponse disks();
-    wire::ServerResponse points(const Route& route);
+    wire::ServerResponse points(const wire::RequestHead& head, const Route& route);
     wire::ServerResponse segments(const wire::RequestHead& head, const Route& route);
     wire::ServerResponse get_segment(const Route& route);
     wire::ServerResponse status(const wire::ServerCounters& counters);

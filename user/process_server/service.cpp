@@ -83,7 +83,7 @@ ServerResponse Service::handle(const RequestHead& head, Bytes body) {
         case Action::disks:
             return state_->operator_.disks();
         case Action::points:
-            return state_->operator_.points(*route);
+            return state_->operator_.points(head, *route);
         case Action::segments:
             return state_->operator_.segments(head, *route);
         case Action::get_segment:

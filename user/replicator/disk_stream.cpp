@@ -80,7 +80,7 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
         // the next process begin it again.
         continuity.session = {};
         continuity.acked_position = grant.head;
-        continuity.synced = continuity.synced && grant.head > 0;
+        continuity.synced = continuity.synced && grant.complete;
         auto saved = save(continuity, "replicator.distrusted");
         if (!saved) return pass(saved);
         next_cause_ = verdict.baseline == Baseline::initial   ? hrl::ScanCause::initial

@@ -244,12 +244,9 @@ class DirectoryStore : public ObjectStore {
 }  // namespace
 
 Result<std::unique_ptr<ObjectStore>> open_directory_store(const fs::path& root) {
-    std::error_code error;
-    for (const fs::path& folder : {root, root / "objects", root / "temporary"}) {
-        fs::create_directories(folder, error);
-        if (error) {
-            return fail_errno(error.value(), fmt::format("make folder {}", folder.native()));
-        }
+    for (const char* folder : {"objects", "temporary"}) {
+        auto made = make_dirs(root / folder);
+        if (!made) return pass(made);
     }
     // Two processes would remove each other's temporary files.
     auto lock = open_file(root / "lock", O_RDWR | O_CREAT);
@@ -259,12 +256,9 @@ Result<std::unique_ptr<ObjectStore>> open_directory_store(const fs::path& root) 
         return fail(ErrorKind::operator_needed,
                     "store {} is in use by another process; stop that one first", root.native());
     }
+    std::error_code error;
     for (const auto& left_over : fs::directory_iterator(root / "temporary", error)) {
         ::unlink(left_over.path().c_str());
-    }
-    for (const fs::path& folder : {root, fs::absolute(root).parent_path()}) {
-        auto synced = sync_dir(folder);
-        if (!synced) return pass(synced);
     }
     return std::unique_ptr<ObjectStore>(std::make_unique<DirectoryStore>(root, std::move(*lock)));
 }

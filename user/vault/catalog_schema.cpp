@@ -40,6 +40,9 @@ PRAGMA user_version = 1;
 }  // namespace
 
 Result<Database> open_catalog_database(const std::filesystem::path& path) {
+    // A fresh configuration starts without a step by hand.
+    auto folder = make_dirs(path.parent_path());
+    if (!folder) return pass(folder, "catalog");
     auto database = Database::open(path);
     if (!database) return pass(database);
     for (const char* setting :

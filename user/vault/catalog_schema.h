@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // open_catalog_database() opens the catalog's SQLite file as the catalog needs it: write-ahead log,
-// synchronous=FULL, and the tables made when it is new.
-// Promise: when it returns, the file has its name durably. Failure: operator_needed when a newer
-// version wrote it.
+// synchronous=FULL; its folders and the tables are made when it is new.
+// Promise: when it returns, the file and its folders have their names durably. Failure:
+// operator_needed when a newer version wrote it.
 #pragma once
 
 #include "user/vault/sqlite.h"

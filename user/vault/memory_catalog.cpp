@@ -42,6 +42,7 @@ Result<GrantReply> MemoryCatalog::grant(const Uuid& disk, const Uuid& machine,
     reply.grant.previous_session = row.previous_session;
     if (!entry.segments.empty()) reply.grant.head_epoch = entry.segments.rbegin()->second.epoch;
     reply.grant.digests = !entry.digests.empty();
+    reply.grant.complete = row.state.complete();
     return reply;
 }
 

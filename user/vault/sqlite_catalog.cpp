@@ -246,6 +246,7 @@ class SqliteCatalog : public Catalog {
         if (!head) return pass(head);
         if (*head) reply.grant.head_epoch = newest.number(0);
         reply.grant.digests = *digests;
+        reply.grant.complete = row.state.complete();
         return {};
     }
 

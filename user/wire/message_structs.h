@@ -32,6 +32,9 @@ struct SessionGrant {
     // not only granted before but used: by a later state of this machine, if this one knows nothing
     // of it (a snapshot was reverted).
     uint64_t head_epoch = 0;
+    // The stream holds a scan of the whole disk, so that catching up is enough. A server whose
+    // catalog was restored from a backup may hold less than the replicator remembers.
+    bool complete = false;
 };
 
 struct SegmentAck {
@@ -72,6 +75,7 @@ struct PointInfo {
     uint64_t disk_bytes = 0;
     uint64_t sent_bytes = 0;  // segment files since the point before
     uint64_t raw_bytes = 0;   // the same before compression
+    std::string refusal;      // why it is no recovery point; empty when it is one
 };
 
 struct SegmentInfo {

@@ -336,6 +336,15 @@ TEST_CASE("an operator sees disks, points and segments, and restores from what i
     REQUIRE(refused->size() == 1);
     CHECK(refused->front().name == "too early");
     CHECK_FALSE(refused->front().refusal.empty());
+    // Listed only when asked for, in its place.
+    auto all = sample.server.operator_head(sample.server.disk_path(sample.disk, "points"));
+    all.query["refused"] = "10";
+    points = wire::decode_points(test::body_of(sample.server.send(all, {})));
+    REQUIRE(points);
+    REQUIRE(points->size() == 2);
+    CHECK((*points)[0].name == "too early");
+    CHECK((*points)[0].refusal == refused->front().refusal);
+    CHECK((*points)[1].refusal.empty());
     auto segments =
         wire::decode_segments(test::body_of(get(sample.server.disk_path(sample.disk, "segments"))));
     REQUIRE(segments);

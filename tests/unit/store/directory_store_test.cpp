@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/conformance/object_store_suite.h"
 #include "tests/small_filesystem.h"
+#include "tests/sync_recorder.h"
 #include "tests/temp_dir.h"
 #include "user/base/crash_point.h"
 
@@ -55,6 +56,30 @@ TEST_CASE("left-over temporary files are removed at opening and never listed") {
     REQUIRE(store);
     CHECK(test::names_in(**store, "").empty());
     CHECK(files_below(dir.path() / "temporary") == 0);
+}
+
+TEST_CASE("every name on the way to a new store and to its first object is synced") {
+    test::TempDir dir;
+    const auto root = dir.path() / "a" / "b" / "store";
+    {
+        const test::SyncRecorder syncs;
+        REQUIRE(open_directory_store(root));
+        for (const auto& folder : {dir.path(), dir.path() / "a", dir.path() / "a" / "b", root}) {
+            CAPTURE(folder);
+            CHECK(syncs.synced(folder));
+        }
+    }
+    const test::SyncRecorder syncs;
+    auto store = open_directory_store(root);
+    REQUIRE(store);
+    // Whoever made them may have died before they were durable.
+    CHECK(syncs.synced(dir.path() / "a"));
+    REQUIRE((*store)->put("x/y/object", as_bytes("bytes")));
+    CHECK(syncs.synced(root / "temporary" / "1"));
+    for (const char* folder : {"objects", "objects/x", "objects/x/y"}) {
+        CAPTURE(folder);
+        CHECK(syncs.synced(root / folder));
+    }
 }
 
 TEST_CASE("killed at any step of a put, the object is there whole or not at all") {

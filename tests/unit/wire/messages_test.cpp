@@ -37,7 +37,7 @@ TEST_CASE("every message survives its JSON form") {
     CHECK(request_back->disk_bytes == request.disk_bytes);
     CHECK(request_back->block_bytes == request.block_bytes);
 
-    SessionGrant grant{7, ~0ull, Uuid::random(), Uuid{}, 8, true, 6};
+    SessionGrant grant{7, ~0ull, Uuid::random(), Uuid{}, 8, true, 6, true};
     const auto grant_back = decode_session_grant(encode(grant));
     REQUIRE(grant_back);
     CHECK(grant_back->epoch == 7);
@@ -47,6 +47,7 @@ TEST_CASE("every message survives its JSON form") {
     CHECK(grant_back->window_segments == 8);
     CHECK(grant_back->digests);
     CHECK(grant_back->head_epoch == 6);
+    CHECK(grant_back->complete);
 
     const Uuid head_segment = Uuid::random();
     const auto ack = decode_segment_ack(encode(SegmentAck{20, 10, head_segment}));
