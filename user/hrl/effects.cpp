@@ -202,7 +202,7 @@ void Effects::clear(uint64_t offset, uint64_t end) {
             put(from, std::move(piece));
         };
         part(begin, std::min(offset, extent.end));
-        part(std::max(end, begin), extent.end);
+        part(end, extent.end);
     }
 }
 
