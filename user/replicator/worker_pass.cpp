@@ -64,8 +64,8 @@ Result<void> DiskWorker::one_pass() {
 }
 
 bool DiskWorker::under_pressure() const {
-    return uploader_->view().unstored_bytes + stream_->untaken_bytes() + reader_->bytes_in_flight() +
-               stream_->bookkeeping_bytes() >=
+    return uploader_->view().unstored_bytes + stream_->untaken_bytes() +
+               reader_->bytes_in_flight() + stream_->bookkeeping_bytes() >=
            unsent_bytes_max();
 }
 

@@ -91,8 +91,7 @@ TEST_CASE("catching up makes no point before the whole disk was scanned once") {
             auto stream = stream_of(mode);
             for (const ScanCause part : {ScanCause::catch_up, ScanCause::reread}) {
                 stream.scan_begin(1, part).scan_end(1);
-                CHECK(state_after(stream).refusal() ==
-                      "no scan of the whole disk has ended yet");
+                CHECK(state_after(stream).refusal() == "no scan of the whole disk has ended yet");
                 CHECK(state_after(stream).state() == "initial sync");
                 CHECK(state_after(stream).cause() == "no scan of the whole disk has ended yet");
             }
