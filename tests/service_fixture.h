@@ -15,16 +15,19 @@ namespace herald::test {
 
 class ServiceFixture {
   public:
-    explicit ServiceFixture(const std::filesystem::path& root) : root_(root) {
+    explicit ServiceFixture(const std::filesystem::path& root)
+        : ServiceFixture(root / "store", root / "catalog.sqlite") {}
+    ServiceFixture(std::filesystem::path store, std::filesystem::path catalog)
+        : store_path_(std::move(store)), catalog_path_(std::move(catalog)) {
         options.space.free_bytes_min = 0;
         spdlog::set_level(spdlog::level::off);
     }
 
     Result<void> open() {
         close();
-        auto store = store::open_directory_store(root_ / "store");
+        auto store = store::open_directory_store(store_path_);
         if (!store) return pass(store);
-        auto catalog = vault::open_sqlite_catalog(root_ / "catalog.sqlite");
+        auto catalog = vault::open_sqlite_catalog(catalog_path_);
         if (!catalog) return pass(catalog);
         auto opened = process_server::Service::open(**store, **catalog, options);
         if (!opened) return pass(opened);
@@ -104,7 +107,8 @@ class ServiceFixture {
     std::unique_ptr<process_server::Service> service;
 
   private:
-    std::filesystem::path root_;
+    std::filesystem::path store_path_;
+    std::filesystem::path catalog_path_;
     std::unique_ptr<store::ObjectStore> store_;
     std::unique_ptr<vault::Catalog> catalog_;
 };

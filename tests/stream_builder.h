@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstring>
+#include <optional>
 
 #include "tests/catch.hpp"
 #include "user/hrl/segment_writer.h"
@@ -60,11 +61,14 @@ class StreamBuilder {
     StreamBuilder& mode(hrl::StreamMode mode) {
         return marker(hrl::RecordKind::mode_change, hrl::encode_mode_change({mode, "a test"}));
     }
-    StreamBuilder& scan_begin(uint64_t scan = 1) {
+    // Without a cause: of the whole disk until one scan has ended, then of what changed.
+    StreamBuilder& scan_begin(uint64_t scan = 1, std::optional<hrl::ScanCause> cause = {}) {
+        const auto usual = scan_ended_ ? hrl::ScanCause::catch_up : hrl::ScanCause::initial;
         return marker(hrl::RecordKind::scan_begin,
-                      hrl::encode_scan_begin({scan, hrl::ScanCause::catch_up}));
+                      hrl::encode_scan_begin({scan, cause.value_or(usual)}));
     }
     StreamBuilder& scan_end(uint64_t scan = 1, bool quiescent = true, uint64_t unreadable = 0) {
+        scan_ended_ = scan_ended_ || unreadable == 0;
         return marker(hrl::RecordKind::scan_end,
                       hrl::encode_scan_end({scan, quiescent, unreadable}));
     }
@@ -142,6 +146,7 @@ class StreamBuilder {
     Bytes image_;
     uint64_t position_ = 0;
     hrl::Tag last_tag_;
+    bool scan_ended_ = false;
     std::vector<Entry> entries_;
 };
 

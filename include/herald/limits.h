@@ -15,6 +15,11 @@
 /* Largest disk: 64 TiB keeps each bitmap at 128 MiB and every byte offset far from overflow. */
 #define HERALD_DISK_BYTES_MAX (64ull << 40)
 
+/* Of each of a disk's three bitmaps a replicator maps this much at a time (all of it up to 4 TiB):
+   with HERALD_REPLICATOR_BYTES_MAX and the rest of the process under 256 MiB, whatever the disk's
+   size. The bitmaps themselves, 2 MiB for each TiB, are the kernel's memory. */
+#define HERALD_BITMAP_MAPPED_BYTES_MAX (8u << 20)
+
 /* Payload of one record; larger writes are cut into several records. */
 #define HERALD_RECORD_DATA_BYTES_MAX (1u << 20)
 
@@ -24,6 +29,20 @@
 #define HERALD_HRL_BLOCK_BYTES_LIMIT (2u << 20)
 /* Blocks of one segment: an index of at most 8 MiB in the memory of whoever opens it. */
 #define HERALD_HRL_BLOCKS_MAX (1u << 17)
+/* Sections of optional features a reader walks over: no more than the index may have. */
+#define HERALD_HRL_SECTIONS_MAX 16u
+#define HERALD_HRL_SECTIONS_BYTES_MAX (8u << 20)
+
+/* Metadata block of a Hyper-V Replica Log; 4096 is usual. Searching a broken log may read one for
+   each sector of it, so this bounds what a hostile log costs. */
+#define HERALD_HRL_V2_METADATA_BYTES_MAX (64u << 10)
+/* Metadata blocks of one such log: 64 MiB in the memory of whoever opens it; some 2 TiB of data. */
+#define HERALD_HRL_V2_BLOCKS_MAX (1u << 22)
+
+/* What comparing two journals remembers of each at a time, in units of 8 bytes: 64 MiB. */
+#define HERALD_HRL_EFFECTS_COST_MAX (8ull << 20)
+/* Records of one segment that a conversion makes: it is built in memory. */
+#define HERALD_HRL_CONVERT_SEGMENT_BYTES (64u << 20)
 
 /* A segment is closed when its blocks hold this much, or when its first record is this old. */
 #define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)
@@ -38,6 +57,9 @@
 /* What a replicator remembers of one emitted block until it is acknowledged, counted in the bound
    above: blocks of zeroes cost hardly anything in a segment. */
 #define HERALD_EMITTED_BLOCK_BYTES 96u
+/* Segments of one disk sent and not acknowledged: their ids are remembered beside the dirty map.
+   Several windows, so that a server's answer never finds an empty queue; 3 KiB. */
+#define HERALD_SENT_SEGMENTS_MAX 64u
 /* Segments a server accepts ahead of the head of a stream. */
 #define HERALD_WINDOW_SEGMENTS 8u
 /* Uploads a replicator has under way per disk. */

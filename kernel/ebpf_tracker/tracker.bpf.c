@@ -87,11 +87,17 @@ static __always_inline void mark_word(__u32 word, __u64 bits)
 struct mark_context {
     __u64 first;
     __u64 end;
+    __u64 word;
 };
+
+/* The most that bpf_loop does, and twice that is a word for each 64 blocks of the largest disk. */
+#define LOOPS_MAX (1u << 23)
+_Static_assert(HERALD_DISK_BYTES_MAX / HERALD_BLOCK_BYTES / 64 <= 2ull * LOOPS_MAX,
+               "all of a disk");
 
 static long mark_step(__u32 index, struct mark_context *context)
 {
-    __u64 word = (context->first >> 6) + index;
+    __u64 word = context->word + index;
     __u64 low = word << 6;
     __u64 bits = ~0ull;
 
@@ -105,7 +111,7 @@ static long mark_step(__u32 index, struct mark_context *context)
 
 static __always_inline void mark(struct extent extent)
 {
-    struct mark_context context = {extent.first, extent.first + extent.count};
+    struct mark_context context = {extent.first, extent.first + extent.count, extent.first >> 6};
     __u64 words;
 
     if (extent.count == 0)
@@ -115,7 +121,11 @@ static __always_inline void mark(struct extent extent)
     if (words == 2)
         mark_step(1, &context);
     else if (words > 2)
-        bpf_loop(words, mark_step, &context, 0);
+        bpf_loop(words < LOOPS_MAX ? words : LOOPS_MAX, mark_step, &context, 0);
+    if (words > LOOPS_MAX) {
+        context.word += LOOPS_MAX;
+        bpf_loop(words - LOOPS_MAX, mark_step, &context, 0);
+    }
 }
 
 /* Sectors, clipped to the disk, as blocks. */
@@ -179,33 +189,55 @@ static __always_inline bool ours(struct request *request)
     return true;
 }
 
-static __always_inline struct herald_open_write_abi *slot_of(struct request *request, bool claim)
+/* What names a request in the open table. */
+static __always_inline __u64 name_of(struct request *request)
 {
     struct request_queue *queue = request->q;
-    __u64 address = (__u64)request;
+    __u64 name = (__u64)request;
 
     /*
      * The verifier lets no arithmetic be done with a pointer except taking the distance of two,
      * which names a request of this queue just as well. In assembly, so that the compiler does
      * not make something else of it.
      */
-    asm volatile("%0 -= %1" : "+r"(address) : "r"(queue));
-    /* Fibonacci hashing: requests are a constant distance apart in memory. */
-    __u32 start = (address * 0x9e3779b97f4a7c15ull) >> 32;
+    asm volatile("%0 -= %1" : "+r"(name) : "r"(queue));
+    return name;
+}
 
+static __always_inline struct herald_open_write_abi *slot_at(__u64 name, __u32 probe)
+{
+    /* Fibonacci hashing: requests are a constant distance apart in memory. */
+    __u32 index = (__u32)((name * 0x9e3779b97f4a7c15ull) >> 32) + probe;
+
+    index &= open_slots - 1;
+    return bpf_map_lookup_elem(&open_writes, &index);
+}
+
+static __always_inline struct herald_open_write_abi *slot_of(__u64 name, bool claim)
+{
     for (__u32 i = 0; i < HERALD_EBPF_PROBES_MAX; ++i) {
-        __u32 index = (start + i) & (open_slots - 1);
-        struct herald_open_write_abi *slot = bpf_map_lookup_elem(&open_writes, &index);
+        struct herald_open_write_abi *slot = slot_at(name, i);
         __u64 owner;
 
         if (!slot)
             return 0;
         owner = *(volatile __u64 *)&slot->request;
-        if (owner == 0 && claim)
-            owner = __sync_val_compare_and_swap(&slot->request, 0, address);
-        else if (owner == 0)
+        if (owner == name)
+            return slot;
+        /* Never claimed, so nothing of this name lies beyond. A released one is passed over. */
+        if (owner == 0)
+            break;
+    }
+    for (__u32 i = 0; claim && i < HERALD_EBPF_PROBES_MAX; ++i) {
+        struct herald_open_write_abi *slot = slot_at(name, i);
+        __u64 owner;
+
+        if (!slot)
             return 0;
-        if (owner == address || owner == 0)
+        owner = *(volatile __u64 *)&slot->request;
+        if (owner != 0 && owner != HERALD_EBPF_REQUEST_RELEASED)
+            continue;
+        if (__sync_val_compare_and_swap(&slot->request, owner, name) == owner)
             return slot;
     }
     return 0;
@@ -215,7 +247,52 @@ static __always_inline struct extent extent_of(__u64 word)
 {
     struct extent extent = {word & HERALD_EBPF_EXTENT_MASK,
                             (word >> HERALD_EBPF_EXTENT_BITS) & HERALD_EBPF_EXTENT_MASK};
+
+    if (extent.count == HERALD_EBPF_EXTENT_MASK)
+        extent.count = disk_blocks - extent.first;
     return extent;
+}
+
+static __always_inline __u64 word_of(__u64 issue, struct extent extent)
+{
+    /* All of the largest disk is one block more than fits: the largest count is "to the end". */
+    if (extent.count > HERALD_EBPF_EXTENT_MASK)
+        extent.count = HERALD_EBPF_EXTENT_MASK;
+    return issue << HERALD_EBPF_EXTENT_ISSUE_SHIFT | extent.count << HERALD_EBPF_EXTENT_BITS |
+           extent.first;
+}
+
+/*
+ * Puts the request's extent in its slot. What was there goes on being marked: its completion was
+ * not seen, or the slot was another's a moment ago.
+ */
+static __always_inline bool open_slot(struct herald_open_write_abi *slot, __u64 name,
+                                      struct extent extent)
+{
+    /* One request is with one processor at a time: only its own slot's number is followed. */
+    __u64 before = *(volatile __u64 *)&slot->extent;
+    __u64 issue = (before >> HERALD_EBPF_EXTENT_ISSUE_SHIFT) + 1;
+    struct extent open = extent_of(before);
+    __u64 replaced;
+
+    if (open.count) {
+        count_event(HERALD_EBPF_REISSUED_OPEN);
+        mark(open);
+    }
+    /* The result is used, so that the ordered form of the exchange is emitted. */
+    replaced = __sync_lock_test_and_set(&slot->extent, word_of(issue, extent));
+    if (replaced != before) {
+        open = extent_of(replaced);
+        if (open.count)
+            mark(open);
+    }
+    /*
+     * User space that releases the slot says so in the extent before it takes the name away, and
+     * takes that word back after: whoever opens it in between sees one of the two.
+     */
+    return (replaced & ((1ull << HERALD_EBPF_EXTENT_ISSUE_SHIFT) - 1)) !=
+               HERALD_EBPF_EXTENT_RELEASING &&
+           *(volatile __u64 *)&slot->request == name;
 }
 
 /* What the request covers. A discard of several bios is marked on the way, range by range. */
@@ -261,6 +338,7 @@ int BPF_PROG(herald_issue, struct request *request)
     __u32 op = request->cmd_flags & OP_MASK;
     struct herald_open_write_abi *slot;
     struct extent extent;
+    __u64 name;
     bool marked;
 
     /* Whatever changes the disk has an odd code, known to us or not. */
@@ -277,25 +355,11 @@ int BPF_PROG(herald_issue, struct request *request)
     extent = cover(request, op, request->__data_len, &marked);
     if (extent.count == 0)
         return 0;
-    slot = fault_no_open ? 0 : slot_of(request, true);
-    if (slot) {
-        /* One request is with one processor at a time: only its own slot's number is followed. */
-        __u64 before = *(volatile __u64 *)&slot->extent;
-        __u64 issue = (before >> HERALD_EBPF_EXTENT_ISSUE_SHIFT) + 1;
-        struct extent open = extent_of(before);
-
-        if (open.count) {
-            count_event(HERALD_EBPF_REISSUED_OPEN);
-            mark(open);
-        }
-        before = __sync_lock_test_and_set(
-            &slot->extent, issue << HERALD_EBPF_EXTENT_ISSUE_SHIFT |
-                               extent.count << HERALD_EBPF_EXTENT_BITS | extent.first);
-        /* The result is used so that the ordered form of the exchange is emitted. */
-        if (before == ~0ull)
-            asm volatile("" ::: "memory");
-    } else if (!fault_no_open) {
-        count_event(HERALD_EBPF_TABLE_FULL);
+    if (!fault_no_open) {
+        name = name_of(request);
+        slot = slot_of(name, true);
+        if (!slot || !open_slot(slot, name, extent))
+            count_event(HERALD_EBPF_TABLE_FULL);
     }
     /*
      * After the open table also for a discard whose ranges were marked on the way: a drainer that
@@ -316,8 +380,12 @@ int BPF_PROG(herald_complete, struct request *request, int error, unsigned int b
     struct extent extent;
     bool marked;
 
-    if (!(op & 1) || op == REQ_OP_DRV_OUT || !ours(request))
+    if (!(op & 1) || !ours(request))
         return 0;
+    if (op == REQ_OP_DRV_OUT) {
+        count_event(HERALD_EBPF_PASSTHROUGH);
+        return 0;
+    }
     if (fault_drop_completions_percent &&
         bpf_get_prandom_u32() % 100 < fault_drop_completions_percent)
         return 0;
@@ -330,7 +398,7 @@ int BPF_PROG(herald_complete, struct request *request, int error, unsigned int b
     /* A part: the rest is still under way. */
     if (bytes < request->__data_len)
         return 0;
-    slot = slot_of(request, false);
+    slot = slot_of(name_of(request), false);
     if (slot) {
         __u64 before = *(volatile __u64 *)&slot->extent;
         struct extent open = extent_of(before);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Benchmark "hrl": how fast segments are written, and read with every check, beside the floor of
-// the same run: LZ4 and XXH3 of the same bytes with nothing around them; and what the format
-// costs in bytes. Rounds of both alternate, so that a noisy machine is noisy to both; the best
-// round of each counts.
+// Benchmark "hrl": how fast segments are written, and read with every check, plain and sealed,
+// beside the floor of the same run: LZ4 and XXH3 (and AES-256-GCM) of the same bytes with nothing
+// around them; and what the format costs in bytes. Rounds of both alternate, so that a noisy
+// machine is noisy to both; the best round of each counts.
 #include <lz4.h>
+#include <openssl/evp.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -33,12 +34,19 @@ Bytes make_data(size_t size, bool compressible) {
     return data;
 }
 
-Segment write_all(ByteView data, size_t record_bytes) {
+const seal::MachineKey& bench_key() {
+    static const seal::MachineKey key = seal::MachineKey::create(Uuid::random());
+    return key;
+}
+
+Segment write_all(ByteView data, size_t record_bytes, bool sealed) {
     SegmentHeader header;
     header.segment = Uuid::random();
     header.first_position = 1;
     header.disk_bytes = data.size();
-    SegmentWriter writer(header);
+    header.machine = bench_key().machine;
+    SegmentWriter writer =
+        sealed ? SegmentWriter(header, {SealedBy::source, &bench_key()}) : SegmentWriter(header);
     for (size_t at = 0; at < data.size(); at += record_bytes) {
         Record record;
         record.position = writer.next_position();
@@ -53,13 +61,54 @@ Segment write_all(ByteView data, size_t record_bytes) {
 }
 
 void read_all(const Segment& segment) {
-    auto summary = verify_segment(memory_source(segment.bytes, "bench"));
+    static const seal::Keyring keys = [] {
+        seal::Keyring ring;
+        ring.add(bench_key().copy());
+        return ring;
+    }();
+    auto summary = verify_segment(memory_source(segment.bytes, "bench"), nullptr, {.keys = &keys});
     HERALD_ASSERT(summary && summary->last_position == segment.last_position);
 }
 
-// The floor: the same bytes in pieces of a block, each compressed and hashed, into one buffer.
+// AES-256-GCM as bare as libcrypto has it.
+class Cipher {
+  public:
+    explicit Cipher(bool seals) : context_(EVP_CIPHER_CTX_new()) {
+        HERALD_ASSERT(EVP_CipherInit_ex(context_, EVP_aes_256_gcm(), nullptr, key_, nullptr,
+                                        seals ? 1 : 0) == 1);
+    }
+    Cipher(const Cipher&) = delete;
+    Cipher& operator=(const Cipher&) = delete;
+    ~Cipher() { EVP_CIPHER_CTX_free(context_); }
+    void run(const void* from, void* to, int size, uint64_t number) {
+        unsigned char nonce[12] = {};
+        unsigned char none[16] = {};
+        int done = 0;
+        std::memcpy(nonce, &number, sizeof number);
+        EVP_CipherInit_ex(context_, nullptr, nullptr, nullptr, nonce, -1);
+        EVP_CipherUpdate(context_, static_cast<unsigned char*>(to), &done,
+                         static_cast<const unsigned char*>(from), size);
+        // The tag of the floor's reading is no tag: what is measured is the work.
+        if (!EVP_CIPHER_CTX_encrypting(context_)) {
+            EVP_CIPHER_CTX_ctrl(context_, EVP_CTRL_AEAD_SET_TAG, 16, none);
+        }
+        EVP_CipherFinal_ex(context_, none, &done);
+    }
+
+  private:
+    static constexpr unsigned char key_[32] = {1};
+    EVP_CIPHER_CTX* context_;
+};
+
+// The floor: the same bytes in pieces of a block, each compressed (sealed) and hashed, into one
+// buffer.
 struct Floor {
+    explicit Floor(bool with_seal) : sealed(with_seal) {}
+    bool sealed;
+    Cipher seals{true};
+    Cipher opens{false};
     Bytes packed;
+    Bytes opened = Bytes(size_t(LZ4_compressBound(int(kPieceBytes))));
     std::vector<int> sizes;
     uint64_t hash = 0;
 
@@ -71,6 +120,7 @@ struct Floor {
             const int size =
                 LZ4_compress_default(reinterpret_cast<const char*>(piece.data()), to,
                                      int(piece.size()), LZ4_compressBound(int(piece.size())));
+            if (sealed) seals.run(to, to, size, sizes.size());
             hash ^= xxh3_64({reinterpret_cast<const std::byte*>(to), size_t(size)});
             sizes.push_back(size);
             to += size;
@@ -78,9 +128,12 @@ struct Floor {
     }
     void read(ByteSpan piece) {
         const std::byte* from = packed.data();
+        uint64_t number = 0;
         for (const int size : sizes) {
             hash ^= xxh3_64({from, size_t(size)});
-            HERALD_ASSERT(LZ4_decompress_safe(reinterpret_cast<const char*>(from),
+            if (sealed) opens.run(from, opened.data(), size, number++);
+            const std::byte* const stored = sealed ? opened.data() : from;
+            HERALD_ASSERT(LZ4_decompress_safe(reinterpret_cast<const char*>(stored),
                                               reinterpret_cast<char*>(piece.data()), size,
                                               int(piece.size())) > 0);
             from += size;
@@ -94,16 +147,16 @@ double seconds(const std::function<void()>& work) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-nlohmann::ordered_json measure(size_t record_bytes, bool compressible, bool quick) {
+nlohmann::ordered_json measure(size_t record_bytes, bool compressible, bool sealed, bool quick) {
     const size_t size = HERALD_SEGMENT_BYTES_DEFAULT;
     const Bytes data = make_data(size, compressible);
-    Floor floor;
+    Floor floor(sealed);
     floor.packed.resize(size_t(LZ4_compressBound(int(size))) + 4096);
     Bytes piece(kPieceBytes);
     Segment segment;
     double write = 1e9, write_floor = 1e9, read = 1e9, read_floor = 1e9;
     for (int round = 0; round < (quick ? 10 : 60); ++round) {
-        write = std::min(write, seconds([&] { segment = write_all(data, record_bytes); }));
+        write = std::min(write, seconds([&] { segment = write_all(data, record_bytes, sealed); }));
         write_floor = std::min(write_floor, seconds([&] { floor.write(data); }));
         read = std::min(read, seconds([&] { read_all(segment); }));
         read_floor = std::min(read_floor, seconds([&] { floor.read(piece); }));
@@ -111,6 +164,7 @@ nlohmann::ordered_json measure(size_t record_bytes, bool compressible, bool quic
     const double mb = double(size) / 1e6;
     return {{"record_bytes", record_bytes},
             {"data", compressible ? "2:1" : "noise"},
+            {"sealed", sealed},
             {"write_mb_s", mb / write},
             {"write_floor_mb_s", mb / write_floor},
             {"write_of_floor", write_floor / write},
@@ -132,19 +186,22 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
 
     auto results = nlohmann::ordered_json::array();
-    fmt::print("{:>8} {:>6} {:>12} {:>12} {:>6} {:>12} {:>12} {:>6} {:>10}\n", "record", "data",
-               "write MB/s", "floor", "", "read MB/s", "floor", "", "overhead");
-    for (const bool compressible : {false, true}) {
-        for (const size_t record_bytes : {4096, 65536, 262144}) {
-            const auto r = measure(record_bytes, compressible, quick);
-            results.push_back(r);
-            fmt::print(
-                "{:>8} {:>6} {:>12.0f} {:>12.0f} {:>6.2f} {:>12.0f} {:>12.0f} {:>6.2f} "
-                "{:>9.3f}%\n",
-                record_bytes, r["data"].get<std::string>(), r["write_mb_s"].get<double>(),
-                r["write_floor_mb_s"].get<double>(), r["write_of_floor"].get<double>(),
-                r["read_mb_s"].get<double>(), r["read_floor_mb_s"].get<double>(),
-                r["read_of_floor"].get<double>(), r["overhead_percent"].get<double>());
+    fmt::print("{:>8} {:>6} {:>6} {:>12} {:>12} {:>6} {:>12} {:>12} {:>6} {:>10}\n", "record",
+               "data", "", "write MB/s", "floor", "", "read MB/s", "floor", "", "overhead");
+    for (const bool sealed : {false, true}) {
+        for (const bool compressible : {false, true}) {
+            for (const size_t record_bytes : {4096, 65536, 262144}) {
+                const auto r = measure(record_bytes, compressible, sealed, quick);
+                results.push_back(r);
+                fmt::print(
+                    "{:>8} {:>6} {:>6} {:>12.0f} {:>12.0f} {:>6.2f} {:>12.0f} {:>12.0f} {:>6.2f} "
+                    "{:>9.3f}%\n",
+                    record_bytes, r["data"].get<std::string>(), sealed ? "sealed" : "plain",
+                    r["write_mb_s"].get<double>(), r["write_floor_mb_s"].get<double>(),
+                    r["write_of_floor"].get<double>(), r["read_mb_s"].get<double>(),
+                    r["read_floor_mb_s"].get<double>(), r["read_of_floor"].get<double>(),
+                    r["overhead_percent"].get<double>());
+            }
         }
     }
     if (json_file.empty()) return 0;

@@ -294,6 +294,32 @@ inline void catalog_suite(const std::function<vault::Catalog&()>& reopen) {
         CHECK((*catalog->disk(other))->head == 0);
         CHECK(catalog->disks()->size() == 2);
     }
+
+    SECTION("a restored catalog's epochs go up and end every session that was granted") {
+        grant(session, machine);
+        const Uuid other = Uuid::random();
+        REQUIRE(catalog->grant(other, machine, session_request(Uuid::random())));
+        const auto one = segment_row(1, 1, 2, {});
+        REQUIRE(commit(one) == CatalogOutcome::done);
+        const Uuid nobody = Uuid::random();
+        REQUIRE(catalog->bump_epochs(1000, nobody));
+        catalog = &reopen();
+        CHECK((*catalog->disk(disk))->epoch == 1000);
+        CHECK((*catalog->disk(other))->epoch == 1000);
+        CHECK((*catalog->disk(disk))->head == 2);
+        CHECK(commit(segment_row(1, 3, 3, one.segment)) == CatalogOutcome::fenced);
+        CHECK(grant(session, machine).outcome == CatalogOutcome::fenced);
+        CHECK(grant(nobody, Uuid::random()).outcome == CatalogOutcome::forbidden);
+        const auto next = grant(Uuid::random(), machine);
+        REQUIRE(next.outcome == CatalogOutcome::done);
+        CHECK(next.grant.epoch == 1001);
+        CHECK(next.grant.previous_session == nobody);
+        CHECK(next.grant.head == 2);
+        // Below what a disk has: still up.
+        REQUIRE(catalog->bump_epochs(7, Uuid::random()));
+        CHECK((*catalog->disk(disk))->epoch == 1002);
+        CHECK((*catalog->disk(other))->epoch == 1001);
+    }
 }
 
 }  // namespace herald::test

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// As segment_reader, but first every magic, chain and checksum that the input's own lengths lead
-// to is put right: without that no input would get past the header.
-#include <algorithm>
-
+// Any bytes as a sealed file whose checksums and tags are all right: what somebody who has the key
+// could write. The input says what is in the blocks; everything behind the seal is reached.
+#include "tests/forge_segment.h"
 #include "tests/fuzz/read_segment.h"
-#include "user/base/digest.h"
-#include "user/hrl/layout.h"
+#include "user/hrl/sealed_context.h"
 
 namespace herald::fuzz {
 
@@ -13,57 +11,64 @@ namespace {
 
 using namespace herald::hrl;
 
-void seal(Bytes& bytes, size_t from, size_t checksum_at) {
-    store_le(bytes.data() + checksum_at,
-             xxh3_64(ByteView(bytes).subspan(from, checksum_at - from)));
-}
-
-// Walks block by block as far as the lengths in the input make sense; returns where it ended.
-size_t seal_blocks(Bytes& bytes, size_t end, uint64_t& chain) {
-    size_t at = sizeof(SegmentHeaderDisk);
-    while (end - at >= block_file_bytes(0)) {
-        const auto disk = load_disk<BlockHeaderDisk>(bytes.data() + at);
-        const uint64_t size = block_file_bytes(disk.stored_bytes);
-        if (size > end - at) break;
-        store_le(bytes.data() + at, kBlockMagic);
-        store_le(bytes.data() + at + offsetof(BlockHeaderDisk, chain), chain);
-        const size_t checksum_at = at + size - kChecksumBytes;
-        seal(bytes, at, checksum_at);
-        chain = load_le<uint64_t>(bytes.data() + checksum_at);
-        at += size;
-    }
-    return at;
-}
-
+// Seals the blocks again as they lie, taking their sealed data for what was to be sealed; then
+// header and tail. Lengths are the input's own.
 void seal_all(Bytes& bytes) {
     if (bytes.size() < sizeof(SegmentHeaderDisk)) return;
-    std::copy(kSegmentMagic.begin(), kSegmentMagic.end(), reinterpret_cast<uint8_t*>(bytes.data()));
-    store_le(bytes.data() + offsetof(SegmentHeaderDisk, version), kVersion);
-    seal(bytes, 0, offsetof(SegmentHeaderDisk, checksum));
-    uint64_t chain = load_le<uint64_t>(bytes.data() + offsetof(SegmentHeaderDisk, checksum));
+    auto header = load_disk<SegmentHeaderDisk>(bytes.data());
+    header.features_required = kFeatureSealed;
+    header.sealed_by = uint8_t(SealedBy::source);
+    header.machine = fuzz_key().machine.bytes;
+    header.key_id = fuzz_key().id.bytes;
+    Uuid seal;
+    seal.bytes.fill(std::byte{1});
+    header.seal = seal.bytes;
+    const Uuid disk{header.disk};
+    seal::FileSealer sealer(fuzz_key(), {fuzz_key().machine, disk, Uuid{header.segment}}, seal);
+    header.magic = kSegmentMagic;
+    header.version = kVersion;
+    const ByteView covered[] = {
+        disk_bytes_of(header).first(offsetof(SegmentHeaderDisk, header_tag))};
+    header.header_tag = sealer.seal_part({seal::SealUse::header, 0}, covered, {}, {});
+    std::memcpy(bytes.data(), &header, sizeof header);
 
-    const size_t footer_room = sizeof(SegmentHeaderDisk) + sizeof(FooterDisk);
-    const size_t footer_at = bytes.size() - std::min(bytes.size(), sizeof(FooterDisk));
-    uint32_t blocks = 0;
-    size_t index_at = bytes.size();
-    if (bytes.size() >= footer_room) {
-        blocks = load_disk<FooterDisk>(bytes.data() + footer_at).block_count;
-        const uint64_t index_bytes = index_file_bytes(blocks);
-        if (index_bytes <= footer_at - sizeof(SegmentHeaderDisk)) {
-            index_at = footer_at - index_bytes;
+    size_t at = sizeof header;
+    for (uint64_t number = 0; bytes.size() - at >= block_file_bytes(kSealBytes); ++number) {
+        const auto block = load_disk<BlockHeaderDisk>(bytes.data() + at);
+        if (block.stored_bytes < kSealBytes ||
+            block_file_bytes(block.stored_bytes) > bytes.size() - at) {
+            break;
         }
+        std::byte* const stored = bytes.data() + at + sizeof block;
+        auto sealed = load_disk<SealHeaderDisk>(stored);
+        sealed.segment = header.segment;
+        sealed.seal = header.seal;
+        sealed.index = uint32_t(number);
+        std::memcpy(stored, &sealed, sizeof sealed);
+        const uint32_t room = block.stored_bytes - kSealBytes;
+        const uint32_t plain_bytes = std::min(sealed.plain_bytes, room);
+        const ByteSpan data{stored + sizeof sealed, room - plain_bytes};
+        const ByteView plain{data.data() + data.size(), plain_bytes};
+        const SealedContext context(fuzz_key().machine, disk,
+                                    ByteView(bytes).subspan(at, sizeof block),
+                                    {stored, sizeof sealed}, plain);
+        const auto tag =
+            sealer.seal_part({seal::SealUse::block, number}, context.parts(), data, data);
+        std::memcpy(data.data() + room, tag.data(), tag.size());
+        at += block_file_bytes(block.stored_bytes);
     }
-    seal_blocks(bytes, index_at, chain);
-    if (index_at == bytes.size()) return;
-    store_le(bytes.data() + index_at, kIndexMagic);
-    store_le(bytes.data() + index_at + offsetof(IndexHeaderDisk, entry_count), blocks);
-    store_le(bytes.data() + index_at + offsetof(IndexHeaderDisk, chain), chain);
-    seal(bytes, index_at, footer_at - kChecksumBytes);
-    store_le(bytes.data() + footer_at, kFooterMagic);
-    store_le(bytes.data() + footer_at + offsetof(FooterDisk, index_offset), uint64_t(index_at));
-    store_le(bytes.data() + footer_at + offsetof(FooterDisk, chain), chain);
-    store_le(bytes.data() + footer_at + offsetof(FooterDisk, file_bytes), uint64_t(bytes.size()));
-    seal(bytes, footer_at, footer_at + offsetof(FooterDisk, checksum));
+    test::forge_segment(bytes);
+    const size_t behind = kTailTagBytes + sizeof(FooterDisk);
+    if (bytes.size() < sizeof header + behind) return;
+    const size_t tag_at = bytes.size() - behind;
+    const auto footer = load_disk<FooterDisk>(bytes.data() + tag_at + kTailTagBytes);
+    if (footer.index_offset > tag_at) return;
+    const ByteView tail[] = {
+        ByteView(bytes).subspan(footer.index_offset, tag_at - footer.index_offset),
+        disk_bytes_of(footer)};
+    const auto tag = sealer.seal_part({seal::SealUse::tail, 0}, tail, {}, {});
+    std::memcpy(bytes.data() + tag_at, tag.data(), tag.size());
+    test::forge_checksum(bytes, tag_at, tag_at + kAuthTagBytes);
 }
 
 }  // namespace

@@ -60,6 +60,16 @@ bool Agent::idle() const {
            machine_.pinned.continuity.acked_position == stream_->last_position();
 }
 
+std::string Agent::describe() {
+    return fmt::format(
+        "{}: phase {}, scanning {}, point {}, reads {}, unsent segments {}, requests {}, position "
+        "{}, acknowledged {}, blocks live {}, to do {}, in flight {}, writes {}",
+        name_, int(phase_), stream_->scanning(), point_ ? int(point_->stage) : -1, reads_.size(),
+        session_ ? session_->unstored_segments() : 0, deadlines_.size(), stream_->last_position(),
+        machine_.pinned.continuity.acked_position, tracker_->map().live_blocks(),
+        tracker_->map().todo_blocks(), tracker_->map().in_flight_blocks(), machine_.writes.size());
+}
+
 void Agent::step() {
     switch (phase_) {
         case Phase::idle:
@@ -144,6 +154,7 @@ void Agent::send_digest_request() {
 void Agent::attend() {
     if (session_->grant() && !session_->ended()) {
         expect(stream_->acknowledged(session_->stored()), "acknowledge");
+        hand_over();
     }
 }
 
@@ -388,6 +399,11 @@ void Agent::upload() {
         const std::string body = wire::encode(request_);
         const ByteView view = as_bytes(body);
         request.body.assign(view.begin(), view.end());
+    } else if (const auto* look = std::get_if<Session::Look>(&*action)) {
+        request.ticket = look->ticket;
+        request.head.method = "GET";
+        request.head.path = fmt::format("/v1/disks/{}/head", to_string(host_.disk));
+        request.head.headers[wire::kHeaderEpoch] = std::to_string(look->epoch);
     } else {
         const auto& send = std::get<Session::Send>(*action);
         const hrl::Segment& segment = *send.segment;

@@ -52,6 +52,8 @@ class Agent {
     std::optional<uint64_t> waits_until() const;
     // Nothing is dirty, scanned, unsent or unacknowledged.
     bool idle() const;
+    // What it is doing, for the report of a history that does not converge.
+    std::string describe();
     void want_point() { point_wanted_ = true; }
 
   private:

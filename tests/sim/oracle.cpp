@@ -144,13 +144,16 @@ void Oracle::check_dirty(const Machine& machine, const char* name, const Server&
     const vault::MemoryDisk* disk = entry(server);
     if (!disk) violated("dirty_or_delivered: {} trusts its map, the server has no disk", name);
     const vault::DiskRow& row = disk->row;
-    // Somebody else's session, or a head that went back: the next grant says so. A session that
-    // is only asked for continues ours when it followed it and nothing was stored in it.
+    // Somebody else's session or segment, or a head that went back: the next grant says so. A
+    // session that is only asked for continues ours when it followed it and nothing was stored in
+    // it.
     const bool used = !disk->segments.empty() && disk->segments.rbegin()->second.epoch == row.epoch;
     const bool current =
         row.session == ours.session ||
         (row.session == ours.next_session && row.previous_session == ours.session && !used);
-    if (!current || row.head < ours.acked_position || row.head > ours.sent_position) return;
+    const tracker::SentSegment head{row.head, row.head_segment};
+    const bool sent = std::find(ours.sent.begin(), ours.sent.end(), head) != ours.sent.end();
+    if (!current || row.head < ours.acked_position || !sent) return;
     for (uint64_t cell = 0; cell < image_.size(); ++cell) {
         const uint64_t block = cell / kCellsPerBlock;
         if (image_[cell] == machine.cells[cell] || machine.pinned.dirty(block) ||

@@ -3,6 +3,10 @@
 
 #include <cerrno>
 
+#include "tests/sim/trace.h"
+#include "user/process_server/garbage.h"
+#include "user/process_server/restored_catalog.h"
+
 namespace herald::sim {
 
 using store::ObjectInfo;
@@ -92,22 +96,23 @@ Result<void> Server::start() {
     return {};
 }
 
-void Server::restore(vault::MemoryCatalog::State state) {
+void Server::restore(vault::MemoryCatalog::State state, std::optional<uint64_t> now_s,
+                     const Uuid& nobody) {
     service.reset();
     auto older = std::make_unique<Catalog>(std::move(state));
+    // Whatever dies in this is done again by the operator: no crash is of interest.
+    const auto at_step = std::exchange(store.at_step, [](const char*) {});
+    auto removed =
+        now_s ? process_server::adopt_restored_catalog(store, *older, nobody, *now_s)
+                    .transform([](const auto& restored) { return restored.removed; })
+              : process_server::collect_garbage(store, *older, process_server::Unknown::superseded);
+    if (!removed) violated("a restored catalog is not adopted: {}", removed.error().message);
+    store.at_step = at_step;
     older->at_step = catalog->at_step;
     older->fault = catalog->fault;
     older->on_grant = catalog->on_grant;
     older->on_commit = catalog->on_commit;
     catalog = std::move(older);
-}
-
-void Server::remove_unreferenced() {
-    std::set<std::string> named;
-    for (const auto& [id, disk] : catalog->state()) {
-        for (const auto& [first, row] : disk.segments) named.insert(row.object);
-    }
-    std::erase_if(store.objects, [&](const auto& object) { return !named.contains(object.first); });
 }
 
 }  // namespace herald::sim

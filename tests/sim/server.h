@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "user/process_server/service.h"
@@ -64,10 +65,10 @@ struct Server {
 
     void crash() { service.reset(); }
     Result<void> start();
-    // The catalog of an earlier moment, with its hooks.
-    void restore(vault::MemoryCatalog::State state);
-    // What collect_garbage() would remove, without its suspicion: an operator after a restore.
-    void remove_unreferenced();
+    // The catalog of an earlier moment, with its hooks, as an operator brings it back: adopted at
+    // this time by adopt_restored_catalog(), or with its unknown objects removed and no more.
+    void restore(vault::MemoryCatalog::State state, std::optional<uint64_t> now_s,
+                 const Uuid& nobody);
 };
 
 }  // namespace herald::sim

@@ -74,14 +74,15 @@ TEST_CASE("the promises hold in every simulated history") {
     }
     std::printf(
         "%llu histories: %llu commits, %llu points, %llu replicator and %llu server crashes, "
-        "%llu clones, %llu reverts, %llu reboots, %llu gaps, %llu catalog restores, "
+        "%llu clones (%llu in one session), %llu reverts, %llu reboots, %llu gaps, %llu catalog "
+        "restores, "
         "%llu damaged uploads, at most %llu steps to converge\n",
         (unsigned long long)count, (unsigned long long)sum.commits, (unsigned long long)sum.points,
         (unsigned long long)sum.agent_crashes, (unsigned long long)sum.server_crashes,
-        (unsigned long long)sum.clones, (unsigned long long)sum.reverts,
-        (unsigned long long)sum.reboots, (unsigned long long)sum.gaps,
-        (unsigned long long)sum.catalog_restores, (unsigned long long)sum.damaged,
-        (unsigned long long)sum.calm_steps_max);
+        (unsigned long long)sum.clones, (unsigned long long)sum.twins,
+        (unsigned long long)sum.reverts, (unsigned long long)sum.reboots,
+        (unsigned long long)sum.gaps, (unsigned long long)sum.catalog_restores,
+        (unsigned long long)sum.damaged, (unsigned long long)sum.calm_steps_max);
     // A simulator in which nothing goes wrong proves nothing.
     CHECK(sum.agent_crashes > 0);
     CHECK(sum.server_crashes > 0);

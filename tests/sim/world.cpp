@@ -21,6 +21,7 @@ Figures& Figures::operator+=(const Figures& other) {
     agent_crashes += other.agent_crashes;
     server_crashes += other.server_crashes;
     clones += other.clones;
+    twins += other.twins;
     reverts += other.reverts;
     reboots += other.reboots;
     gaps += other.gaps;
@@ -113,7 +114,9 @@ void World::wire_server() {
 
 std::unique_ptr<Agent> World::boot(Machine& machine, const std::string& name) {
     Host host{random_, trace_, oracle_, now_ms_, calm_, machine_id_, disk_id_, {}, {}};
-    host.send = [this](Request request) {
+    host.send = [this, &machine](Request request) {
+        const Protected& sender = main_.machine.get() == &machine ? main_ : clone_;
+        if (request.head.method == "PUT" && trace_.step < sender.dies_at) return;
         request.head.peer.role = wire::Role::machine;
         request.head.peer.machine = machine_id_;
         network_.send(std::move(request), now_ms_);
@@ -128,6 +131,9 @@ std::unique_ptr<Agent> World::boot(Machine& machine, const std::string& name) {
         if (plan_.reverts && !calm_ && step == std::string_view("replicator.intended") &&
             random_.chance(0.15)) {
             take_snapshot();
+        }
+        if (plan_.clones && step == std::string_view("replicator.intended")) {
+            clone_due_ = random_.chance(0.2);
         }
         if (random_.chance(crash_chance(step, plan_.agent_crash))) {
             trace_.add("a replicator dies at {}", step);
@@ -251,20 +257,17 @@ void World::restore_catalog() {
     backups_.resize(chosen + 1);  // newer ones name objects that go now
     const auto found = state.find(disk_id_);
     if (found == state.end()) return;
-    vault::DiskRow& row = found->second.row;
+    const vault::DiskRow& then = found->second.row;
     const vault::DiskRow& now = server_.catalog->state().at(disk_id_).row;
-    const bool same_session = row.session == now.session && row.epoch == now.epoch;
+    const bool same_session = then.session == now.session && then.epoch == now.epoch;
     const bool new_epoch = !same_session || random_.chance(0.5);
-    if (new_epoch) {
-        row.epoch = newest_epoch_ + 1;
-        row.session = random_.id();
-        found->second.sessions.insert(row.session);
-    }
+    // An epoch of which the store has no object: the clock is what is above it.
+    server_.restore(std::move(state), new_epoch ? std::optional(newest_epoch_ + 1) : std::nullopt,
+                    random_.id());
+    const vault::DiskRow& row = server_.catalog->state().at(disk_id_).row;
     newest_epoch_ = std::max(newest_epoch_, row.epoch);
     trace_.add("server: the catalog is restored to head {}, epoch {}", row.head, row.epoch);
     ++figures_.catalog_restores;
-    server_.restore(std::move(state));
-    server_.remove_unreferenced();
     oracle_.rewound(server_);
     // Then only the head says that something is amiss, and a new process knows no other.
     if (!new_epoch && random_.chance(0.5)) {
@@ -282,19 +285,23 @@ void World::make_clone() {
     twin.machine->frozen = false;
     clone_ = std::exchange(main_, std::move(twin));
     clone_.agent->rename("clone");
+    clone_.dies_at = 0;
     clone_.wakes_at = trace_.step + random_.below(300);
-    clone_.ends_at = clone_.wakes_at + random_.below(300);
+    // Both get the session that is asked for when both are quick: two writers of one epoch. One of
+    // them is cut off and dies before it learns that.
+    if (!main_.machine->pinned.continuity.next_session.is_nil() && random_.chance(0.7)) {
+        clone_.wakes_at = trace_.step + random_.below(5);
+        (random_.chance(0.5) ? main_ : clone_).dies_at = trace_.step + 100 + random_.below(200);
+    }
+    const uint64_t dies_at = std::max(main_.dies_at, clone_.dies_at);
+    clone_.ends_at = std::max(clone_.wakes_at, dies_at) + random_.below(300);
     main_.agent = boot(*main_.machine, "main");
 }
 
 void World::misfortune() {
     switch (random_.below(9)) {
         case 0:
-            // Two machines that wait for the same grant both get it, a limit of the protocol that
-            // docs/internals/simulator.md names.
-            if (plan_.clones && !clone_.agent &&
-                main_.machine->pinned.continuity.next_session.is_nil())
-                make_clone();
+            if (plan_.clones && !clone_.agent) make_clone();
             return;
         case 1:
             if (plan_.reverts && (!snapshot_ || random_.chance(0.3))) {
@@ -340,7 +347,28 @@ void World::one_step() {
     now_ms_ += random_.below(calm_ ? 20 : 6);
     if (!server_.service && (calm_ || random_.chance(0.1))) start_server();
     if (!calm_ && random_.chance(0.03)) misfortune();
+    if (std::exchange(clone_due_, false) && !calm_ && !clone_.agent) make_clone();
     if (clone_.agent && trace_.step >= clone_.ends_at) clone_ = {};
+    for (Protected* each : {&main_, &clone_}) {
+        if (!each->agent || trace_.step != each->dies_at) continue;
+        trace_.add("{}: dies", each->agent->name());
+        const auto session_of = [](const Protected& who) {
+            if (!who.machine) return Uuid{};
+            const tracker::Continuity& ours = who.machine->pinned.continuity;
+            return ours.next_session.is_nil() ? ours.session : Uuid{};
+        };
+        if (session_of(main_) == session_of(clone_) && !session_of(main_).is_nil())
+            ++figures_.twins;
+        const std::string name = each->agent->name();
+        each->agent.reset();
+        each->agent = boot(*each->machine, name);
+    }
+    // The other one's disk changes meanwhile.
+    if (trace_.step < main_.dies_at && clone_.machine && random_.chance(0.3)) {
+        writes(*clone_.machine, !calm_);
+    } else if (trace_.step < clone_.dies_at && random_.chance(0.3)) {
+        writes(*main_.machine, !calm_);
+    }
     const bool two = clone_.agent && trace_.step >= clone_.wakes_at;
     Protected& who = two && random_.chance(0.5) ? clone_ : main_;
     const uint64_t what = random_.below(100);
@@ -387,7 +415,8 @@ void World::converge() {
     const auto until = [&](const char* what, const auto& reached) {
         while (!reached()) {
             if (trace_.step - from > kCalmStepsMax) {
-                violated("liveness: {} not {} steps after the last fault", what, kCalmStepsMax);
+                violated("liveness: {} not {} steps after the last fault; {}", what, kCalmStepsMax,
+                         main_.agent->describe());
             }
             one_step();
         }

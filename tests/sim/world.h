@@ -15,6 +15,7 @@ struct Figures {
     uint64_t agent_crashes = 0;
     uint64_t server_crashes = 0;
     uint64_t clones = 0;
+    uint64_t twins = 0;  // clones in one and the same session
     uint64_t reverts = 0;
     uint64_t reboots = 0;
     uint64_t gaps = 0;
@@ -56,6 +57,8 @@ class World {
         std::unique_ptr<Agent> agent;
         uint64_t wakes_at = 0;  // step
         uint64_t ends_at = 0;   // step
+        // Step; 0: not planned. Until then none of its segments arrive.
+        uint64_t dies_at = 0;
     };
 
     void make_plan();
@@ -93,6 +96,7 @@ class World {
     Server server_;
     Protected main_;
     Protected clone_;
+    bool clone_due_ = false;
     std::optional<Machine> snapshot_;
     std::vector<vault::MemoryCatalog::State> backups_;
     uint64_t newest_epoch_ = 0;        // ever granted

@@ -15,6 +15,7 @@ ALLOWED = {
     "user/base": set(),
     "user/seal": BASE,
     "user/hrl": BASE | {"user/seal"},
+    "user/hrl_library": BASE | {"user/seal", "user/hrl"},
     "user/wire": BASE,
     "user/store": BASE,
     "user/tracker": BASE | {"kernel/core", "kernel/ebpf_tracker"},

@@ -11,6 +11,7 @@
 #include "herald/limits.h"
 #include "tools/cbtctl/commands.h"
 #include "user/agent/freeze.h"
+#include "user/base/usage.h"
 
 namespace herald::cbtctl {
 namespace {
@@ -65,7 +66,8 @@ int main(int argc, char** argv) {
 
     CLI::App app(
         "Shows and controls the protection of this machine's disks.\n"
-        "DISK is a path (/dev/sda), a kernel name (sda) or a disk id.");
+        "DISK is a path (/dev/sda), a kernel name (sda) or a disk id.",
+        "cbtctl");
     app.set_version_flag("--version", "cbtctl " HERALD_VERSION);
     app.require_subcommand(1);
     app.fallthrough();  // --json and --socket may stand after the command, too
@@ -113,15 +115,17 @@ int main(int argc, char** argv) {
         "Examples:\n  cbtctl status sdb\n  cbtctl status sdb --wait-synced --timeout 600");
     status_command->add_flag("--wait-synced", waiting, "Wait, with a progress bar, for the sync");
     status_command->add_option("--timeout", timeout_s, "Give up waiting after this many seconds")
-        ->check(CLI::Range(0.0, 1e7));
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.0, 1e7).description(""));
 
     uint64_t runs_max = 4096;
     CLI::App* map_command =
         with_disk("map", "Show the dirty regions as a bar, or as extents with --json",
                   "Examples:\n  cbtctl map sdb\n  cbtctl map sdb --json --runs-max 100000");
     map_command->add_option("--runs-max", runs_max, "Most runs to ask for")
+        ->type_name("N")
         ->capture_default_str()
-        ->check(CLI::Range(1, 100000));
+        ->check(CLI::Range(1, 100000).description(""));
 
     TagOptions tag_options;
     double tag_timeout_s = 600;
@@ -141,8 +145,9 @@ int main(int argc, char** argv) {
                             "Shell command to run while the filesystems are frozen");
     tag_command
         ->add_option("--timeout", tag_timeout_s, "Give up after this many seconds without progress")
+        ->type_name("SECONDS")
         ->capture_default_str()
-        ->check(CLI::Range(0.001, 1e7));
+        ->check(CLI::Range(0.001, 1e7).description(""));
 
     CLI::App* resync_command =
         with_disk("resync", "Send again: everything, what differs, or what is marked dirty",
@@ -164,7 +169,7 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? kDone : kUsage;
+        return usage_error(app, error, kUsage);
     }
     context.socket = socket;
     const auto ms = [](double seconds) {

@@ -22,6 +22,14 @@ std::string seconds_text(const json& from, const char* name) {
     return human_duration(std::chrono::nanoseconds(int64_t(real(from, name) * 1e9)));
 }
 
+// Nothing while it is not known.
+std::string left_text(const json& sync) {
+    if (!has(sync, "eta_s")) return {};
+    const double left = real(sync, "eta_s");
+    if (left < 1) return ", less than 1 s left";
+    return fmt::format(", {} left", human_duration(std::chrono::seconds(int64_t(left))));
+}
+
 std::string ms_text(double ms) {
     return human_duration(std::chrono::nanoseconds(int64_t(ms * 1e6)));
 }
@@ -156,10 +164,9 @@ int status(const Context& context, const std::string& name) {
                     (has(disk, "rpo_s") ? "" : "  (no moment can be restored yet)"));
     line("backlog age", seconds_text(disk, "backlog_age_s"));
     if (const auto sync = disk.find("sync"); sync != disk.end() && sync->is_object()) {
-        line("sync",
-             fmt::format("{} of {}, {}/s, {} left", human_bytes(number(*sync, "done_bytes")),
-                         human_bytes(number(*sync, "total_bytes")),
-                         human_bytes(number(*sync, "rate_bytes_s")), seconds_text(*sync, "eta_s")));
+        line("sync", fmt::format("{} of {}, {}/s{}", human_bytes(number(*sync, "done_bytes")),
+                                 human_bytes(number(*sync, "total_bytes")),
+                                 human_bytes(number(*sync, "rate_bytes_s")), left_text(*sync)));
     }
     const auto block_bytes = [&](const char* field) {
         return human_bytes(number(disk, field) * HERALD_BLOCK_BYTES);
@@ -178,6 +185,9 @@ int status(const Context& context, const std::string& name) {
         line("last point", fmt::format("{}  {}  {}  frozen {}",
                                        time_text(number(*point, "time_ns")), text(*point, "id"),
                                        text(*point, "name"), ms_text(real(*point, "frozen_ms"))));
+        for (const json& item : point->value("not_frozen", json::array())) {
+            if (item.is_string()) line("  not frozen", item.get<std::string>());
+        }
     }
     if (const auto c = disk.find("counters"); c != disk.end() && c->is_object()) {
         line("tracker saw",

@@ -154,6 +154,10 @@ int tag(const Context& context, const TagOptions& options) {
         } else {
             fmt::print("  frozen {}\n", ms_text(frozen));
         }
+        for (const json& item : point->value("not_frozen", json::array())) {
+            if (item.is_string()) fmt::print("  not frozen: {}\n", item.get<std::string>());
+        }
+        fmt::print("  consistency {}\n", text(*point, "consistency"));
         fmt::print("  stored at the server, position {}\n", number(*point, "position"));
         return kDone;
     }

@@ -206,8 +206,9 @@ Result<std::vector<wire::DiskInfo>> ApiClient::disks() {
     return wire::decode_disks(as_text(*body));
 }
 
-Result<std::vector<wire::PointInfo>> ApiClient::points(const Uuid& disk) {
-    auto body = state_->get(fmt::format("/v1/disks/{}/points", to_string(disk)),
+Result<std::vector<wire::PointInfo>> ApiClient::points(const Uuid& disk, bool refused_too) {
+    const std::string query = refused_too ? fmt::format("?refused={}", HERALD_LIST_ROWS_MAX) : "";
+    auto body = state_->get(fmt::format("/v1/disks/{}/points{}", to_string(disk), query),
                             fmt::format("listing the points of disk {}", to_string(disk)));
     if (!body) return pass(body);
     return wire::decode_points(as_text(*body));

@@ -37,7 +37,7 @@ class ApiClient {
     ~ApiClient();
 
     Result<std::vector<wire::DiskInfo>> disks();
-    Result<std::vector<wire::PointInfo>> points(const Uuid& disk);
+    Result<std::vector<wire::PointInfo>> points(const Uuid& disk, bool refused_too = false);
     Result<std::vector<wire::SegmentInfo>> segments(const Uuid& disk, uint64_t after, size_t limit);
     Result<wire::ServerStatus> status();
     // Starts a download of one segment; several may be under way.

@@ -58,6 +58,7 @@ Result<OperatorConfig> load_operator_config(const std::optional<fs::path>& given
     const auto bytes = read_file(*file, kConfigBytesMax);
     if (!bytes) {
         Error error = bytes.error();
+        error.message = "configuration: " + error.message;
         error.sys = 0;  // a missing configuration is not a missing disk or point
         return tl::unexpected<Error>(std::move(error));
     }

@@ -50,11 +50,17 @@ void print_operator_steps(const EnrolledFolder& folder) {
 constexpr char kKeyAdvice[] =
     "Keys (*.key) are secret: copy each folder over a safe channel to its host and to no other.\n";
 
+// Here a missing file is not a missing disk or point, which has an exit status of its own.
+tl::unexpected<Error> no_missing_disk(Error error) {
+    if (error.sys == ENOENT) error.sys = 0;
+    return tl::unexpected<Error>(std::move(error));
+}
+
 }  // namespace
 
 Result<void> run_init(const CommonOptions& common, const InitRequest& request) {
     const auto folders = init_site(request);
-    if (!folders) return pass(folders);
+    if (!folders) return no_missing_disk(folders.error());
     if (common.json) {
         Json list = Json::array();
         for (const auto& folder : *folders) list.push_back(to_json(folder));
@@ -69,6 +75,9 @@ Result<void> run_init(const CommonOptions& common, const InitRequest& request) {
         if (folder.what == "server")
             fmt::print(
                 "  on the server, with the content of {} in /etc/herald:\n"
+                "      useradd --system --home-dir /var/lib/herald --shell /usr/sbin/nologin "
+                "herald\n"
+                "      chown -R herald:herald /etc/herald\n"
                 "      systemctl enable --now herald-process-server\n",
                 folder.path.native());
         if (folder.what == "machine") print_machine_steps(folder);
@@ -86,7 +95,7 @@ Result<void> run_init(const CommonOptions& common, const InitRequest& request) {
 Result<void> run_enrol(const CommonOptions& common, const std::filesystem::path& dir,
                        EnrolKind kind, const std::string& name) {
     const auto folder = enrol(dir, kind, name);
-    if (!folder) return pass(folder);
+    if (!folder) return no_missing_disk(folder.error());
     if (common.json) {
         fmt::print("{}\n", to_json(*folder).dump(2));
         return {};

@@ -29,14 +29,15 @@ Result<void> run_disks(const CommonOptions& common) {
     return {};
 }
 
-Result<void> run_points(const CommonOptions& common, const std::string& disk_text) {
+Result<void> run_points(const CommonOptions& common, const std::string& disk_text,
+                        bool refused_too) {
     auto client = connect(common, nullptr);
     if (!client) return pass(client);
     const auto disks = (*client)->disks();
     if (!disks) return pass(disks);
     const auto disk = select_disk(*disks, disk_text);
     if (!disk) return pass(disk);
-    const auto points = (*client)->points(disk->disk);
+    const auto points = (*client)->points(disk->disk, refused_too);
     if (!points) return pass(points);
     print(common.json ? points_json(*disk, *points) : points_table(*disk, *points, now_ns()));
     return {};

@@ -10,11 +10,20 @@
 #include "tools/herald/interrupt.h"
 #include "tools/herald/time_text.h"
 #include "tools/herald/verbs.h"
+#include "user/base/usage.h"
 
 namespace {
 
 using namespace herald;
 using namespace herald::cli;
+
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  herald init site --server-host backup.example.net --machine web1\n"
+    "  herald disks\n"
+    "  herald points /dev/sda\n"
+    "  herald restore /dev/sda --latest --to web1.img --sha256\n"
+    "Help on a verb, with examples: herald VERB --help\n\n";
 
 constexpr char kExitStatuses[] =
     "Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused (would overwrite, in use, too\n"
@@ -50,7 +59,7 @@ class CommandLine {
                "herald") {
         app_.set_version_flag("--version", "herald " HERALD_VERSION);
         app_.require_subcommand(1);
-        app_.footer(kExitStatuses);
+        app_.footer(std::string(kExamples) + kExitStatuses);
         add_init();
         add_enrol();
         add_config(&app_);
@@ -64,8 +73,7 @@ class CommandLine {
         try {
             app_.parse(argc, argv);
         } catch (const CLI::ParseError& error) {
-            const int status = app_.exit(error);
-            return status == 0 ? 0 : int(ExitStatus::usage);
+            return usage_error(app_, error, int(ExitStatus::usage));
         }
         const auto result = verb_();
         // Standard output may be a full disk; then nothing was told.
@@ -190,8 +198,12 @@ class CommandLine {
         auto* sub = app_.add_subcommand("points", "List the recovery points of a disk");
         add_disk_argument(sub);
         add_common(sub);
-        sub->footer("Examples:\n  herald points /dev/sda\n  herald points 3f2a91c0 --json\n");
-        sub->callback([this] { verb_ = [this] { return run_points(common_, restore_.disk); }; });
+        sub->footer(
+            "Examples:\n  herald points /dev/sda\n  herald points 3f2a91c0 --json\n"
+            "  herald points /dev/sda --all\n");
+        sub->add_flag("--all", all_, "Also those that were refused, each with the reason");
+        sub->callback(
+            [this] { verb_ = [this] { return run_points(common_, restore_.disk, all_); }; });
     }
 
     void add_status() {
@@ -240,6 +252,7 @@ class CommandLine {
     CommonOptions common_;
     InitRequest init_;
     RestoreOptions restore_;
+    bool all_ = false;
     std::string enrol_kind_;
     std::string enrol_name_;
     std::function<Result<void>()> verb_;

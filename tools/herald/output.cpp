@@ -82,17 +82,28 @@ std::string points_table(const wire::DiskInfo& disk, std::span<const wire::Point
                          uint64_t now_ns) {
     const std::string title = fmt::format("{}  {}  {}\n", to_string(disk.disk),
                                           printable(disk.name), human_bytes(disk.disk_bytes));
-    if (points.empty())
-        return title + "No recovery point yet" +
-               (disk.cause.empty() ? "" : ": " + printable(disk.cause)) + ".\n";
+    const bool any = std::ranges::any_of(
+        points, [](const wire::PointInfo& point) { return point.refusal.empty(); });
+    const std::string none = any ? ""
+                                 : "No recovery point yet" +
+                                       (disk.cause.empty() ? "" : ": " + printable(disk.cause)) +
+                                       ".\n";
+    if (points.empty()) return title + none;
     Table table({"POINT", "TIME", ">AGE", "CONSISTENCY", ">SENT", ">RATIO", "NAME"});
     const size_t id_length = short_id_length(points);
-    for (const auto& point : points)
-        table.add({to_string(point.id).substr(0, id_length), local_time(point.time_ns),
-                   age_of(point.time_ns, now_ns), printable(point.consistency),
-                   human_bytes(point.sent_bytes), ratio_text(point.raw_bytes, point.sent_bytes),
+    std::string refused;
+    for (const auto& point : points) {
+        const std::string id = to_string(point.id).substr(0, id_length);
+        const bool good = point.refusal.empty();
+        table.add({id, local_time(point.time_ns), age_of(point.time_ns, now_ns),
+                   good ? printable(point.consistency) : "refused",
+                   good ? human_bytes(point.sent_bytes) : "-",
+                   good ? ratio_text(point.raw_bytes, point.sent_bytes) : "-",
                    printable(point.name)});
-    return title + table.text();
+        if (!good)
+            refused += fmt::format("{} is no recovery point: {}\n", id, printable(point.refusal));
+    }
+    return title + table.text() + none + refused;
 }
 
 std::string points_json(const wire::DiskInfo& disk, std::span<const wire::PointInfo> points) {
@@ -107,7 +118,8 @@ std::string points_json(const wire::DiskInfo& disk, std::span<const wire::PointI
                         {"name", point.name},
                         {"disk_bytes", point.disk_bytes},
                         {"sent_bytes", point.sent_bytes},
-                        {"raw_bytes", point.raw_bytes}});
+                        {"raw_bytes", point.raw_bytes},
+                        {"refusal", point.refusal}});
     return dump(Json{{"disk", to_string(disk.disk)}, {"name", disk.name}, {"points", list}});
 }
 

@@ -127,8 +127,10 @@ Result<void> run_restore(const CommonOptions& common, const RestoreOptions& opti
     auto done = write_image(**client, *disk, *point, bytes_up_to(*points, *point), *image, options);
     if (!done) {
         Error error = done.error();
-        error.message = fmt::format("restoring {} to {}: {}; {}", disk->name, options.to.native(),
-                                    error.message, image->leftover());
+        const char* remedy =
+            error.kind == ErrorKind::corrupt ? "an earlier point may not need it; " : "";
+        error.message = fmt::format("restoring {} to {}: {}; {}{}", disk->name, options.to.native(),
+                                    error.message, remedy, image->leftover());
         return tl::unexpected<Error>(std::move(error));
     }
     if (common.json)

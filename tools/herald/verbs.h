@@ -30,7 +30,7 @@ Result<void> run_init(const CommonOptions& common, const InitRequest& request);
 Result<void> run_enrol(const CommonOptions& common, const std::filesystem::path& dir,
                        EnrolKind kind, const std::string& name);
 Result<void> run_disks(const CommonOptions& common);
-Result<void> run_points(const CommonOptions& common, const std::string& disk);
+Result<void> run_points(const CommonOptions& common, const std::string& disk, bool refused_too);
 Result<void> run_status(const CommonOptions& common);
 Result<void> run_restore(const CommonOptions& common, const RestoreOptions& options);
 

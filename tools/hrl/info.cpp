@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "tools/hrl/info_log.h"
+#include "tools/hrl/inputs.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
 #include "user/hrl/segment_reader.h"
@@ -22,16 +24,13 @@ struct Facts {
     std::vector<IndexEntryDisk> blocks;
 };
 
-Result<Facts> gather(const std::filesystem::path& file) {
-    auto source = file_source(file);
-    if (!source) return pass(source);
+Result<Facts> gather(Journal& journal) {
+    const SegmentReader& reader = *journal.segment();
     Facts facts;
-    facts.file_bytes = (*source)->size();
-    auto reader = SegmentReader::open(std::move(*source));
-    if (!reader) return pass(reader);
-    facts.header = reader->header();
-    facts.whole = reader->whole();
-    facts.blocks.assign(reader->blocks().begin(), reader->blocks().end());
+    facts.file_bytes = journal.facts().file_bytes;
+    facts.header = reader.header();
+    facts.whole = reader.whole();
+    facts.blocks.assign(reader.blocks().begin(), reader.blocks().end());
     for (const auto& block : facts.blocks) {
         facts.records += block.record_count;
         facts.raw_bytes += block.raw_bytes;
@@ -39,7 +38,7 @@ Result<Facts> gather(const std::filesystem::path& file) {
         facts.time_max_ns = std::max(facts.time_max_ns, block.time_max_ns);
     }
     while (!facts.whole) {
-        auto record = reader->next();
+        auto record = journal.next();
         if (!record) return pass(record);
         if (!*record) break;
         facts.records += 1;
@@ -47,7 +46,7 @@ Result<Facts> gather(const std::filesystem::path& file) {
         facts.time_min_ns = std::min(facts.time_min_ns, (*record)->time_ns);
         facts.time_max_ns = std::max(facts.time_max_ns, (*record)->time_ns);
     }
-    facts.loss = reader->loss();
+    facts.loss = reader.loss();
     if (facts.records == 0) facts.time_min_ns = 0;
     return facts;
 }
@@ -58,6 +57,16 @@ std::vector<const char*> kind_names(uint32_t kinds) {
         if (kinds >> kind & 1) names.push_back(to_string(RecordKind(kind)));
     }
     return names;
+}
+
+const char* sealed_by(const SegmentHeader& header) {
+    if (header.sealed_by == SealedBy::nobody) return "nobody";
+    return header.sealed_by == SealedBy::server ? "server" : "source";
+}
+
+const char* contents(const SegmentHeader& header) {
+    if (header.contents == Contents::segment) return "segment";
+    return header.contents == Contents::delta_layer ? "delta layer" : "image layer";
 }
 
 void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
@@ -71,6 +80,9 @@ void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
               {"machine", to_string(header.machine)},
               {"disk", to_string(header.disk)},
               {"epoch", header.epoch},
+              {"sealed_by", sealed_by(header)},
+              {"key", to_string(header.key_id)},
+              {"contents", contents(header)},
               {"disk_bytes", header.disk_bytes},
               {"created", time_text(header.created_ns)},
               {"first_position", header.first_position},
@@ -109,6 +121,11 @@ void print_text(const Facts& facts, bool with_blocks) {
                                                    : to_string(header.previous_segment));
     line("machine", to_string(header.machine));
     line("disk", fmt::format("{}, {}", to_string(header.disk), bytes_text(header.disk_bytes)));
+    if (header.contents != Contents::segment) line("contents", contents(header));
+    if (header.sealed_by != SealedBy::nobody) {
+        line("sealed",
+             fmt::format("by the {}, key {}", sealed_by(header), to_string(header.key_id)));
+    }
     line("epoch", fmt::format("{}", header.epoch));
     line("created", time_text(header.created_ns));
     if (facts.records == 0) {
@@ -126,7 +143,8 @@ void print_text(const Facts& facts, bool with_blocks) {
                              bytes_text(facts.raw_bytes),
                              100.0 * double(facts.file_bytes) /
                                  double(std::max<uint64_t>(facts.raw_bytes, 1))));
-    line("whole", facts.whole ? "yes, by header and index (verify reads the rest)" : "NO");
+    line("whole", facts.whole ? "yes, by header and index (verify reads the rest)"
+                              : painted(Colour::red, "NO"));
     if (!with_blocks) return;
     fmt::print("\n{:>6} {:>10} {:>12} {:>8} {:>10} {:>10}  {}\n", "block", "byte", "position",
                "records", "raw", "stored", "disk range; kinds");
@@ -142,7 +160,12 @@ void print_text(const Facts& facts, bool with_blocks) {
 }  // namespace
 
 int info(const InfoOptions& options) {
-    auto facts = gather(options.file);
+    auto journal = open_journal(options.file, may_look(options.journal));
+    if (!journal) return report(journal.error());
+    if (const v2::LogReader* log = (*journal)->log()) {
+        return info_of_log(options, *log, (*journal)->facts().file_bytes);
+    }
+    auto facts = gather(**journal);
     if (!facts) return report(facts.error());
     if (options.json) {
         print_json(options.file.native(), *facts, options.blocks);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "tools/hrl/inputs.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
-#include "user/hrl/segment_reader.h"
+#include "user/hrl/block_summary.h"
 
 namespace herald::hrl_tool {
 
@@ -64,9 +65,37 @@ void print_json(const Record& record, bool first) {
     fmt::print("{}{}", first ? "\n" : ",\n", json_text(json));
 }
 
+Colour colour_of(RecordKind kind) {
+    switch (kind) {
+        case RecordKind::write:
+            return Colour::none;
+        case RecordKind::zeroes:
+        case RecordKind::discard:
+        case RecordKind::secure_erase:
+            return Colour::grey;
+        case RecordKind::tag:
+            return Colour::green;
+        case RecordKind::reread:
+            return Colour::yellow;
+        default:
+            return Colour::blue;
+    }
+}
+
+// A range of the disk asks for the records that touch it, hence for none that have no range.
+bool is_wanted(const Record& record, const RecordsOptions& options) {
+    if (record.position < options.first_position || record.position > options.last_position ||
+        record.time_ns < options.since_ns || record.time_ns >= options.before_ns) {
+        return false;
+    }
+    if (options.range_begin == 0 && options.range_end == UINT64_MAX) return true;
+    return has_range(record.kind) && record.offset < options.range_end &&
+           record.offset + record.length > options.range_begin;
+}
+
 void print_text(const Record& record) {
-    fmt::print("{:>10}  {}  {:<12}", record.position, time_text(record.time_ns),
-               to_string(record.kind));
+    fmt::print("{:>10}  {}  {}", record.position, time_text(record.time_ns),
+               painted(colour_of(record.kind), fmt::format("{:<12}", to_string(record.kind))));
     if (record.kind == RecordKind::resize) {
         fmt::print(" to {}", record.length);
     } else if (record.length != 0) {
@@ -80,28 +109,28 @@ void print_text(const Record& record) {
 }  // namespace
 
 int records(const RecordsOptions& options) {
-    auto source = file_source(options.file);
-    if (!source) return report(source.error());
-    auto reader = SegmentReader::open(std::move(*source));
-    if (!reader) return report(reader.error());
+    auto journal = open_journal(options.file, may_look(options.journal));
+    if (!journal) return report(journal.error());
     if (options.json) fmt::print("[");
     int status = kDone;
-    for (bool first = true;; first = false) {
-        auto record = reader->next();
+    for (bool first = true;;) {
+        auto record = (*journal)->next();
         if (!record) {
             status = report(record.error());
             break;
         }
         if (!*record) break;
+        if (!is_wanted(**record, options)) continue;
         if (options.json) {
             print_json(**record, first);
         } else {
             print_text(**record);
         }
+        first = false;
     }
     if (options.json) fmt::print("\n]\n");
-    if (status != kDone || reader->whole()) return status;
-    return report({ErrorKind::corrupt, reader->loss(), 0});
+    if (status != kDone || (*journal)->whole()) return status;
+    return report({ErrorKind::corrupt, (*journal)->loss(), 0});
 }
 
 }  // namespace herald::hrl_tool

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -77,6 +78,9 @@ struct Unfreezable {
     std::string what;   // "vfat at /boot/efi", "swap on /dev/sda2"
     std::string cause;  // "vfat has no freeze"
     std::vector<ByteRange> extents;
+    bool holds_files = false;  // a filesystem; swap is not
+    // What can be flushed all the same; nothing for swap and a hidden mount point.
+    std::optional<MountedFilesystem> filesystem;
 };
 
 struct DiskUse {

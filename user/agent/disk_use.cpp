@@ -180,13 +180,15 @@ void add_swaps(const Mounts& mounts, const Stack& stack, DiskUse& use) {
             const StackDevice* on = stack.find(st.st_rdev);
             if (!on) continue;
             use.unfreezable.push_back(
-                {"swap on " + path, "swap is active and cannot be frozen", on->extents});
+                {"swap on " + path, "swap is active and cannot be frozen", on->extents, false, {}});
         } else if (const Mount* mount = mounts.holding(path)) {
             const auto on = stack.below(*mount);
             if (!on) continue;
             use.unfreezable.push_back({"swap file " + path,
                                        "swap is active and writes past its filesystem's freeze",
-                                       on->extents});
+                                       on->extents,
+                                       false,
+                                       {}});
         }
     }
 }
@@ -227,15 +229,17 @@ Result<DiskUse> find_use(const DiskIdentity& disk) {
         const Mount& mount = *one.mount;
         const std::string what = mount.type + " at " + mount.mount_point;
         if (never_writes(mount.type)) continue;
+        const MountedFilesystem filesystem{mount.mount_point, mount.type,   mount.source,
+                                           mount.device,      one.on.depth, one.on.extents};
         if (cannot_freeze(mount.type)) {
             if (mount.superblock_read_only()) continue;
-            use.unfreezable.push_back({what, mount.type + " has no freeze", one.on.extents});
+            use.unfreezable.push_back({what, mount.type + " has no freeze", one.on.extents, true,
+                                       one.reachable ? std::optional(filesystem) : std::nullopt});
         } else if (!one.reachable) {
-            use.unfreezable.push_back(
-                {what, "its mount point is hidden under another mount", one.on.extents});
+            use.unfreezable.push_back({what, "its mount point is hidden under another mount",
+                                       one.on.extents, true, std::nullopt});
         } else {
-            use.filesystems.push_back({mount.mount_point, mount.type, mount.source, mount.device,
-                                       one.on.depth, one.on.extents});
+            use.filesystems.push_back(filesystem);
         }
     }
     // The top of the stack first: what a nested filesystem flushes goes into the one below.

@@ -4,14 +4,17 @@
 // and to its standard error only when nothing it guards is frozen any more.
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
 #include "user/agent/freeze.h"
 #include "user/agent/guardian.h"
+#include "user/base/usage.h"
 
 namespace {
 
@@ -33,7 +36,8 @@ constexpr size_t kThreadStackBytes = 128u << 10;
 int main(int argc, char** argv) {
     CLI::App app(
         "Thaws filesystems that a replicator froze, if the replicator dies, hangs or\n"
-        "overruns its deadline. Runs as a service of its own; needs root.");
+        "overruns its deadline. Runs as a service of its own; needs root.",
+        "herald-guardian");
     app.set_version_flag("--version", "herald-guardian " HERALD_VERSION);
     std::string socket = herald::agent::kGuardianSocketDefault;
     app.add_option("--socket", socket, "Unix socket to listen on (made with mode 0600)")
@@ -44,7 +48,7 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
+        return herald::usage_error(app, error, 2);
     }
 
     std::signal(SIGPIPE, SIG_IGN);
@@ -62,6 +66,8 @@ int main(int argc, char** argv) {
         std::fputs("-1000", score);
         std::fclose(score);
     }
+    // Whichever of the daemons is first makes the directory; if it cannot, bind says so.
+    ::mkdir(std::filesystem::path(socket).parent_path().c_str(), 0700);
     auto guardian = herald::agent::Guardian::listen(socket, [](const std::string& line) {
         std::fprintf(stderr, "herald-guardian: %s\n", line.c_str());
     });

@@ -12,9 +12,11 @@
 #include <string_view>
 #include <vector>
 
+#include "user/base/large_memory.h"
+
 namespace herald {
 
-using Bytes = std::vector<std::byte>;
+using Bytes = std::vector<std::byte, LargeAllocator<std::byte>>;
 using ByteView = std::span<const std::byte>;
 using ByteSpan = std::span<std::byte>;
 

@@ -58,6 +58,25 @@ Result<void> sync_dir(const std::filesystem::path& dir) {
     return sync_fd(fd->get(), dir.native());
 }
 
+Result<void> make_dirs(const std::filesystem::path& dir) {
+    if (dir.empty()) return {};
+    std::filesystem::path above;
+    for (const auto& part : std::filesystem::absolute(dir)) {
+        const std::filesystem::path folder = above / part;
+        const bool made = ::mkdir(folder.c_str(), 0777) == 0;
+        if (!made && errno != EEXIST) {
+            return fail_errno(errno, fmt::format("make folder {}", folder.native()));
+        }
+        if (!above.empty()) {
+            auto synced = sync_dir(above);
+            // Where we may not even look, we made nothing earlier.
+            if (!synced && (made || synced.error().sys != EACCES)) return synced;
+        }
+        above = folder;
+    }
+    return {};
+}
+
 Result<Bytes> read_file(const std::filesystem::path& path, uint64_t bytes_max) {
     auto fd = open_file(path, O_RDONLY);
     if (!fd) return pass(fd);

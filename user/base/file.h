@@ -48,6 +48,9 @@ Result<void> write_exact(int fd, uint64_t offset, ByteView from, std::string_vie
 Result<void> sync_fd(int fd, std::string_view path);
 // fsync of a directory: makes the names in it durable.
 Result<void> sync_dir(const std::filesystem::path& dir);
+// Makes the directory and what is missing above it. When it returns, every name on the way is
+// durable, also those of directories that an earlier try made before it died.
+Result<void> make_dirs(const std::filesystem::path& dir);
 // The whole file; larger than bytes_max is refused.
 Result<Bytes> read_file(const std::filesystem::path& path, uint64_t bytes_max);
 // Writes a temporary file beside path, syncs it, renames it over path and syncs the directory:

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <openssl/evp.h>
 #include <sys/random.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+// The library's plain functions are built for any x86-64; these choose by what the processor has.
+#include <xxh_x86dispatch.h>
+#else
 #include <xxhash.h>
+#endif
 
 #include "user/base/digest.h"
 #include "user/base/uuid.h"

@@ -132,7 +132,9 @@ std::string Progress::line(Clock::time_point now, unsigned columns) const {
     } else if (per_second >= 1 && done_ < total) {
         const double left = double(total - done_) / per_second;
         // Beyond a year the number means nothing.
-        if (left < 365.0 * 86400) {
+        if (left < 1) {
+            right += "  less than 1 s left";
+        } else if (left < 365.0 * 86400) {
             right += fmt::format("  {} left", human_duration(std::chrono::seconds(int64_t(left))));
         }
     }

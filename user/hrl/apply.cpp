@@ -13,7 +13,8 @@
 
 namespace herald::hrl {
 
-Result<ImageWriter> ImageWriter::open(Fd fd, std::string name, uint64_t disk_bytes) {
+Result<ImageWriter> ImageWriter::open(Fd fd, std::string name, uint64_t disk_bytes,
+                                      std::optional<uint64_t> final_disk_bytes) {
     struct stat st {};
     if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, fmt::format("stat {}", name));
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
@@ -27,6 +28,9 @@ Result<ImageWriter> ImageWriter::open(Fd fd, std::string name, uint64_t disk_byt
         auto size = size_of(writer.fd_.get(), writer.name_);
         if (!size) return pass(size);
         writer.device_bytes_ = *size;
+        writer.may_outgrow_ = final_disk_bytes.has_value();
+        auto fits = writer.must_hold(final_disk_bytes.value_or(disk_bytes));
+        if (!fits) return pass(fits);
     }
     auto sized = writer.resize(disk_bytes);
     if (!sized) return pass(sized);
@@ -42,13 +46,19 @@ Result<void> ImageWriter::resize(uint64_t disk_bytes) {
         if (::ftruncate(fd_.get(), off_t(disk_bytes)) != 0) {
             return fail_errno(errno, fmt::format("resize {} to {} bytes", name_, disk_bytes));
         }
-    } else if (disk_bytes > device_bytes_) {
-        return fail(ErrorKind::operator_needed,
-                    "{} has {} bytes, the disk had {}: give a target at least as large", name_,
-                    device_bytes_, disk_bytes);
+    } else if (!may_outgrow_) {
+        auto fits = must_hold(disk_bytes);
+        if (!fits) return fits;
     }
     disk_bytes_ = disk_bytes;
     return {};
+}
+
+Result<void> ImageWriter::must_hold(uint64_t disk_bytes) const {
+    if (disk_bytes <= device_bytes_) return {};
+    return fail(ErrorKind::operator_needed,
+                "{} has {} bytes, the disk had {}: give a target at least as large", name_,
+                device_bytes_, disk_bytes);
 }
 
 Result<void> ImageWriter::begin_segment(uint64_t disk_bytes) {
@@ -82,11 +92,16 @@ Result<void> ImageWriter::apply(const Record& record) {
                     name_, record.position, record.offset, record.offset + record.length,
                     disk_bytes_);
     }
-    if (record.kind != RecordKind::write) return zero_later(record.offset, record.length);
+    uint64_t length = record.length;
+    if (may_outgrow_) {
+        if (record.offset >= device_bytes_) return {};
+        length = std::min(length, device_bytes_ - record.offset);
+    }
+    if (record.kind != RecordKind::write) return zero_later(record.offset, length);
     auto flushed = zero_now();
     if (!flushed) return flushed;
-    auto written = write_exact(fd_.get(), record.offset, record.data, name_);
-    if (written) written_bytes_ += record.length;
+    auto written = write_exact(fd_.get(), record.offset, record.data.first(length), name_);
+    if (written) written_bytes_ += length;
     return written;
 }
 
@@ -137,6 +152,10 @@ Result<void> ImageWriter::write_zeroes(uint64_t offset, uint64_t length) {
 Result<void> ImageWriter::finish() {
     auto flushed = zero_now();
     if (!flushed) return flushed;
+    if (may_outgrow_) {
+        auto fits = must_hold(disk_bytes_);
+        if (!fits) return fits;
+    }
     return sync_fd(fd_.get(), name_);
 }
 

@@ -7,6 +7,7 @@
 // bounds, operator_needed when the target is too small; the target's content is then undefined.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "user/base/file.h"
@@ -17,8 +18,11 @@ namespace herald::hrl {
 class ImageWriter {
   public:
     // `fd` is open for reading and writing; `name` is for messages; disk_bytes is the disk's size
-    // before the first record. A regular file is made that long; a device must be.
-    static Result<ImageWriter> open(Fd fd, std::string name, uint64_t disk_bytes);
+    // before the first record. A regular file is made that long. A device must be as long as the
+    // disk ever was or, where it is known, as final_disk_bytes, the size after the last record:
+    // what lay behind its end in between is left out.
+    static Result<ImageWriter> open(Fd fd, std::string name, uint64_t disk_bytes,
+                                    std::optional<uint64_t> final_disk_bytes = {});
     ImageWriter(ImageWriter&&) noexcept = default;
     ImageWriter& operator=(ImageWriter&&) noexcept = default;
 
@@ -36,6 +40,7 @@ class ImageWriter {
   private:
     ImageWriter() = default;
     Result<void> resize(uint64_t disk_bytes);
+    Result<void> must_hold(uint64_t disk_bytes) const;
     Result<void> zero_later(uint64_t offset, uint64_t length);
     Result<void> zero_now();
     Result<void> write_zeroes(uint64_t offset, uint64_t length);
@@ -44,6 +49,7 @@ class ImageWriter {
     std::string name_;
     bool is_regular_ = false;
     uint64_t device_bytes_ = 0;  // of a device
+    bool may_outgrow_ = false;   // the disk is larger than the device for a while
     uint64_t disk_bytes_ = 0;
     // Neighbouring zero records are punched as one: a scan of an empty disk is one hole.
     uint64_t zero_offset_ = 0;

@@ -7,25 +7,13 @@
 #include <algorithm>
 
 #include "user/hrl/layout.h"
-#include "user/hrl/record.h"
+#include "user/hrl/segment_header.h"
 
 namespace herald::hrl {
 
-inline bool has_range(RecordKind kind) {
-    switch (kind) {
-        case RecordKind::write:
-        case RecordKind::zeroes:
-        case RecordKind::discard:
-        case RecordKind::secure_erase:
-        case RecordKind::reread:
-            return true;
-        default:
-            return false;
-    }
-}
-
 // Counts a valid record into the entry of its block.
-inline void add_to_summary(IndexEntryDisk& entry, const Record& record) {
+inline void add_to_summary(IndexEntryDisk& entry, const Record& record, uint32_t data_bytes,
+                           LayerPart part) {
     const bool first = entry.record_count == 0;
     if (has_range(record.kind)) {
         const uint64_t end = record.offset + record.length;
@@ -38,8 +26,9 @@ inline void add_to_summary(IndexEntryDisk& entry, const Record& record) {
     entry.time_max_ns = first ? record.time_ns : std::max(entry.time_max_ns, record.time_ns);
     if (first) entry.first_position = record.position;
     entry.record_count += 1;
-    entry.raw_bytes += uint32_t(sizeof(RecordHeaderDisk) + record.data.size());
+    entry.raw_bytes += uint32_t(sizeof(RecordHeaderDisk) + data_bytes);
     entry.kinds |= 1u << unsigned(record.kind);
+    if (part == LayerPart::spans) entry.kinds |= kSpansBit;
 }
 
 }  // namespace herald::hrl

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "user/hrl/byte_source.h"
+
 #include "user/base/file.h"
-#include "user/hrl/segment_reader.h"
 
 namespace herald::hrl {
 

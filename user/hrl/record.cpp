@@ -35,12 +35,16 @@ Result<void> validate_marker(const Record& record, Result<T> (*decode)(ByteView)
 }  // namespace
 
 Result<void> validate(const Record& record) {
+    if (record.data_is_sealed) return refuse(record, "its data is sealed: give the key");
+    return validate_sealed(record, record.data.size());
+}
+
+Result<void> validate_sealed(const Record& record, uint64_t data_bytes) {
     if (record.position == 0) return refuse(record, "positions begin at 1");
     switch (record.kind) {
         case RecordKind::write:
-            if (record.data.size() != record.length) {
-                return refuse(record,
-                              fmt::format("it carries {} bytes of data", record.data.size()));
+            if (data_bytes != record.length) {
+                return refuse(record, fmt::format("it carries {} bytes of data", data_bytes));
             }
             if (record.length > HERALD_RECORD_DATA_BYTES_MAX) {
                 return refuse(record, "it is larger than a record may be");

@@ -38,6 +38,8 @@ struct Record {
     uint64_t length = 0;    // bytes covered; for write the size of data; 0 for markers
     uint64_t time_ns = 0;   // since 1970-01-01T00:00:00Z
     ByteView data;          // write: the bytes; markers: the encoded payload; otherwise empty
+    // A write that was read without the key of its file: data is empty, validate() refuses it.
+    bool data_is_sealed = false;
 };
 
 enum class TagKind : uint8_t { manual = 1, scheduled = 2, group = 3, final_ = 4 };
@@ -112,6 +114,8 @@ Result<Activation> decode_activation(ByteView payload);
 // Refuses what no stream may hold: unknown kind, misaligned or overflowing range, a write whose
 // data is not its length, a payload that does not decode.
 Result<void> validate(const Record& record);
+// The same when of a write's data only the size can be seen.
+Result<void> validate_sealed(const Record& record, uint64_t data_bytes);
 
 const char* to_string(RecordKind kind);
 const char* to_string(Consistency consistency);

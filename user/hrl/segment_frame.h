@@ -8,16 +8,35 @@
 #pragma once
 
 #include "user/hrl/buffer.h"
+#include "user/hrl/byte_source.h"
 #include "user/hrl/layout.h"
-#include "user/hrl/segment_reader.h"
+#include "user/hrl/recovery.h"
+#include "user/hrl/segment_header.h"
+#include "user/seal/keyring.h"
 
 namespace herald::hrl {
 
+// What a reader may do without, and what it insists on.
+struct ReadOptions {
+    // Where the key of a sealed file comes from.
+    const seal::KeySource* keys = nullptr;
+    // Without that key, read what is plain: all but the data of writes.
+    bool without_key = false;
+    // Read layers, too: their records do not stand as they happened.
+    bool layers = false;
+    // Refuse a file that is not sealed: anyone could have written it.
+    bool sealed_only = false;
+};
+
 struct CheckedHeader {
+    HeaderState state = HeaderState::damaged;
+    Error problem;  // unless good
     SegmentHeader header;
     uint64_t checksum = 0;  // seeds the chain
+    bool has_unknown_optional = false;
+    std::optional<seal::FileOpener> opener;  // of a sealed file whose key is there
 };
-Result<CheckedHeader> read_header(ByteSource& source);
+CheckedHeader read_header(ByteSource& source, const ReadOptions& options);
 
 struct Tail {
     FooterDisk footer{};
@@ -26,6 +45,6 @@ struct Tail {
 };
 // The index and footer of a whole file. corrupt: the file is not whole, and why; any other kind:
 // the source could not be read.
-Result<Tail> read_tail(ByteSource& source, const SegmentHeader& header);
+Result<Tail> read_tail(ByteSource& source, CheckedHeader& header);
 
 }  // namespace herald::hrl

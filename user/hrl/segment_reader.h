@@ -3,40 +3,28 @@
 // Promise: torn_is_refused: no record is handed out before the block that holds it was verified
 // (checksum, chain, bounds, every record valid); after the first bad block nothing is.
 // Callers: one thread. Memory: one block and the index, both bounded by limits.h.
-// Failure: corrupt errors name block and byte offset; a format newer than this code is
-// operator_needed and says so.
+// Failure: corrupt errors name block and byte offset; a format newer than this code, or a key that
+// is not there, is operator_needed and says so.
 // Layout: docs/formats/hrl.md
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 
+#include "user/hrl/byte_source.h"
 #include "user/hrl/layout.h"
+#include "user/hrl/segment_frame.h"
 #include "user/hrl/segment_writer.h"
 
 namespace herald::hrl {
 
-// Where a reader gets its bytes.
-class ByteSource {
-  public:
-    virtual ~ByteSource() = default;
-    virtual uint64_t size() const = 0;
-    virtual Result<void> read(uint64_t offset, ByteSpan to) = 0;  // exactly to.size() bytes
-    // The same bytes in place, when they are in memory anyway; valid as long as the source.
-    virtual std::optional<ByteView> borrow(uint64_t, size_t) { return std::nullopt; }
-    virtual std::string name() const = 0;  // for messages
-};
-
-std::unique_ptr<ByteSource> memory_source(ByteView bytes, std::string name);  // borrows bytes
-Result<std::unique_ptr<ByteSource>> file_source(const std::filesystem::path& path);
-
 class SegmentReader {
   public:
     // Reads and verifies header and, when the file is whole, footer and index.
-    // corrupt: the header itself cannot be believed.
-    static Result<SegmentReader> open(std::unique_ptr<ByteSource> source);
+    // corrupt: the header itself cannot be believed. The keys of `options` are asked only here.
+    static Result<SegmentReader> open(std::unique_ptr<ByteSource> source,
+                                      const ReadOptions& options = {});
     SegmentReader(SegmentReader&&) noexcept;
     SegmentReader& operator=(SegmentReader&&) noexcept;
     ~SegmentReader();
@@ -46,12 +34,17 @@ class SegmentReader {
     bool whole() const;
     // The footer's word; nothing when the file is not whole.
     std::optional<uint64_t> last_position() const;
+    // False when the data of writes stays sealed: Record::data_is_sealed.
+    bool opens_data() const;
     // The index, one entry per block; empty when the file is not whole.
     std::span<const IndexEntryDisk> blocks() const;
     // The next record, or nothing at the end. In a torn file the end is after its last whole
     // block, and loss() then says what is missing. In a whole file a bad block is an error.
     // The record's data stays valid until the next call.
     Result<std::optional<Record>> next();
+    // Goes on with this block of a whole file. What is before it is not looked at, so its chain is
+    // believed; everything else about it is checked.
+    Result<void> seek(uint32_t block);
     // Empty when nothing was lost; otherwise one sentence.
     const std::string& loss() const;
 
@@ -75,6 +68,7 @@ struct SegmentSummary {
 // pass by returning an error.
 Result<SegmentSummary> verify_segment(
     std::unique_ptr<ByteSource> source,
-    const std::function<Result<void>(const Record&)>& visit = nullptr);
+    const std::function<Result<void>(const Record&)>& visit = nullptr,
+    const ReadOptions& options = {});
 
 }  // namespace herald::hrl

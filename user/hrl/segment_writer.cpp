@@ -7,10 +7,17 @@
 #include "user/hrl/block_summary.h"
 #include "user/hrl/buffer.h"
 #include "user/hrl/layout.h"
+#include "user/hrl/sealed_context.h"
 
 namespace herald::hrl {
 
 namespace {
+
+// What a full segment takes when nothing compresses, and when it does at about 2 : 1, its last
+// block not yet. Most do: beginning with the smaller one spares them the copy that gives the rest
+// back.
+constexpr size_t kFullBytes = HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3);
+constexpr size_t kCompressedBytes = kFullBytes / 8 * 5;
 
 void append_bytes(Bytes& to, ByteView from) { to.insert(to.end(), from.begin(), from.end()); }
 
@@ -20,7 +27,11 @@ SegmentHeaderDisk to_disk(const SegmentHeader& header) {
     disk.version = kVersion;
     disk.header_bytes = sizeof disk;
     disk.block_bytes = header.block_bytes;
-    disk.record_order = uint8_t(RecordOrder::by_position);
+    disk.features_required = header.sealed_by == SealedBy::nobody ? 0 : kFeatureSealed;
+    disk.record_order = uint8_t(header.order);
+    disk.contents = uint8_t(header.contents);
+    disk.granule_log2 = header.granule_log2;
+    disk.sealed_by = uint8_t(header.sealed_by);
     disk.machine = header.machine.bytes;
     disk.disk = header.disk.bytes;
     disk.segment = header.segment.bytes;
@@ -29,93 +40,160 @@ SegmentHeaderDisk to_disk(const SegmentHeader& header) {
     disk.first_position = header.first_position;
     disk.disk_bytes = header.disk_bytes;
     disk.created_ns = header.created_ns;
-    disk.checksum = xxh3_64(disk_bytes_of(disk).first(offsetof(SegmentHeaderDisk, checksum)));
+    disk.key_id = header.key_id.bytes;
+    disk.seal = header.seal.bytes;
     return disk;
+}
+
+// LZ4 must save a sixteenth: below that, reading it back costs more than the bytes are worth.
+// Returns the compressed bytes in `packed`, or nothing.
+std::optional<ByteView> compress(ByteView raw, Buffer& packed) {
+    if (raw.empty()) return std::nullopt;
+    const ByteSpan target = packed.need(raw.size() - raw.size() / 16 - 1);
+    const int size = LZ4_compress_default(reinterpret_cast<const char*>(raw.data()),
+                                          reinterpret_cast<char*>(target.data()), int(raw.size()),
+                                          int(target.size()));
+    if (size <= 0) return std::nullopt;
+    return ByteView(target.first(size_t(size)));
 }
 
 }  // namespace
 
-Result<void> validate(const SegmentHeader& header) {
-    const auto refuse = [](auto format, uint64_t value) -> Result<void> {
-        return fail(ErrorKind::corrupt, "segment header: {} {}", format, value);
-    };
-    if (header.block_bytes < kBlockBytesMin || header.block_bytes > HERALD_HRL_BLOCK_BYTES_MAX) {
-        return refuse("blocks may not have the size", header.block_bytes);
-    }
-    if (header.first_position == 0) return refuse("no record has the position", 0);
-    if (header.disk_bytes > HERALD_DISK_BYTES_MAX || header.disk_bytes % HERALD_SECTOR_BYTES != 0) {
-        return refuse("no disk has the size", header.disk_bytes);
-    }
-    return {};
-}
-
 struct SegmentWriter::State {
+    explicit State(const SegmentHeader& of) : header(of), order(of) {}
     SegmentHeader header;
     Result<void> header_valid;
-    Bytes out;
+    std::optional<seal::FileSealer> sealer;
+    OrderCheck order;
+    Bytes out;              // the file from byte out_base on
+    uint64_t out_base = 0;  // what take() took
     // The open block, not yet compressed, lies at the end of `out`: room for its header, then the
     // data of its records; what does not compress is where it belongs already. The headers of its
     // records wait apart until it is sealed: between two runs of data a header would be a match
     // for LZ4, which makes it search what follows with care again (measured on noise in 4 KiB
     // records: half of the speed).
-    size_t block_offset = 0;
+    size_t block_at = 0;  // in `out`
     std::vector<RecordHeaderDisk> headers;
+    Bytes payloads;  // of a sealed file: what stays plain waits apart, too
+    LayerPart part = LayerPart::markers;
     Buffer packed;  // where a block is compressed to
     IndexEntryDisk summary{};
     std::vector<IndexEntryDisk> index;
     uint64_t chain = 0;
-    uint64_t next_position = 0;
+    uint64_t last_position = 0;  // the highest there was
     uint64_t raw_bytes = 0;
     uint64_t records = 0;
 
-    void seal_block();
+    void begin_file();
+    void begin_block();
+    void close_block();
+    uint8_t store_plain_block();
+    uint8_t store_sealed_block(BlockHeaderDisk& disk);
 };
 
-void SegmentWriter::State::seal_block() {
+void SegmentWriter::State::begin_file() {
+    SegmentHeaderDisk disk = to_disk(header);
+    if (sealer) {
+        const ByteView covered[] = {
+            disk_bytes_of(disk).first(offsetof(SegmentHeaderDisk, header_tag))};
+        disk.header_tag = sealer->seal_part({seal::SealUse::header, 0}, covered, {}, {});
+    }
+    disk.checksum = xxh3_64(disk_bytes_of(disk).first(offsetof(SegmentHeaderDisk, checksum)));
+    chain = disk.checksum;
+    out.reserve(kCompressedBytes);
+    append_bytes(out, disk_bytes_of(disk));
+}
+
+void SegmentWriter::State::begin_block() {
+    block_at = out.size();
+    out.resize(out.size() + sizeof(BlockHeaderDisk) + (sealer ? sizeof(SealHeaderDisk) : 0));
+}
+
+// Leaves the stored bytes behind the block's header; returns the codec.
+uint8_t SegmentWriter::State::store_plain_block() {
     append_bytes(out, std::as_bytes(std::span(headers)));
-    const size_t stored_offset = block_offset + sizeof(BlockHeaderDisk);
-    const ByteView raw = ByteView(out).subspan(stored_offset);
-    // LZ4 must save a sixteenth: below that, reading it back costs more than the bytes are worth.
-    const size_t stored_max = raw.size() - raw.size() / 16 - 1;
-    const ByteSpan target = packed.need(stored_max);
-    const int packed_bytes = LZ4_compress_default(reinterpret_cast<const char*>(raw.data()),
-                                                  reinterpret_cast<char*>(target.data()),
-                                                  int(raw.size()), int(target.size()));
-    const bool use_lz4 = packed_bytes > 0;
+    const size_t stored_at = block_at + sizeof(BlockHeaderDisk);
+    const auto compressed = compress(ByteView(out).subspan(stored_at), packed);
+    if (!compressed) return uint8_t(Codec::raw);
+    std::memcpy(out.data() + stored_at, compressed->data(), compressed->size());
+    out.resize(stored_at + compressed->size());
+    return uint8_t(Codec::lz4);
+}
+
+// The same for a sealed file; needs all of `disk` but codec and stored_bytes, and sets these.
+uint8_t SegmentWriter::State::store_sealed_block(BlockHeaderDisk& disk) {
+    append_bytes(payloads, std::as_bytes(std::span(headers)));
+    const ByteView plain = payloads;
+    const size_t data_at = block_at + sizeof(BlockHeaderDisk) + sizeof(SealHeaderDisk);
+    const auto compressed = compress(ByteView(out).subspan(data_at), packed);
+    if (compressed) out.resize(data_at + compressed->size());
+    const ByteSpan data = ByteSpan(out).subspan(data_at);
+    SealHeaderDisk sealed{};
+    sealed.segment = header.segment.bytes;
+    sealed.seal = header.seal.bytes;
+    sealed.index = disk.index;
+    sealed.plain_bytes = uint32_t(plain.size());
+    disk.codec = uint8_t(compressed ? Codec::lz4 : Codec::raw);
+    disk.stored_bytes = uint32_t(kSealBytes + data.size() + plain.size());
+    const SealedContext context(header.machine, header.disk, disk_bytes_of(disk),
+                                disk_bytes_of(sealed), plain);
+    const seal::AuthTag tag = sealer->seal_part({seal::SealUse::block, sealed.index},
+                                                context.parts(), compressed.value_or(data), data);
+    std::memcpy(out.data() + block_at + sizeof disk, &sealed, sizeof sealed);
+    append_bytes(out, plain);
+    append_bytes(out, tag);
+    payloads.clear();
+    return disk.codec;
+}
+
+void SegmentWriter::State::close_block() {
     BlockHeaderDisk disk{};
     disk.magic = kBlockMagic;
     disk.index = uint32_t(index.size());
     disk.first_position = summary.first_position;
     disk.record_count = summary.record_count;
-    disk.raw_bytes = uint32_t(raw.size());
-    disk.stored_bytes = uint32_t(use_lz4 ? size_t(packed_bytes) : raw.size());
-    disk.codec = uint8_t(use_lz4 ? Codec::lz4 : Codec::raw);
+    disk.raw_bytes = summary.raw_bytes;
     disk.chain = chain;
-
-    if (use_lz4) {
-        std::memcpy(out.data() + stored_offset, target.data(), disk.stored_bytes);
-        out.resize(stored_offset + disk.stored_bytes);
-    }
-    std::memcpy(out.data() + block_offset, &disk, sizeof disk);
-    summary.file_offset = block_offset;
+    disk.codec = sealer ? store_sealed_block(disk) : store_plain_block();
+    disk.stored_bytes = uint32_t(out.size() - block_at - sizeof disk);
+    std::memcpy(out.data() + block_at, &disk, sizeof disk);
+    summary.file_offset = out_base + block_at;
     summary.stored_bytes = disk.stored_bytes;
-    chain = xxh3_64(ByteView(out).subspan(block_offset));
+    chain = xxh3_64(ByteView(out).subspan(block_at));
     append_bytes(out, disk_bytes_of(chain));
     index.push_back(summary);
     summary = {};
     headers.clear();
 }
 
-SegmentWriter::SegmentWriter(const SegmentHeader& header) : state_(std::make_unique<State>()) {
-    state_->header = header;
-    state_->header_valid = validate(header);
-    state_->next_position = header.first_position;
-    const SegmentHeaderDisk disk = to_disk(header);
-    state_->chain = disk.checksum;
-    // Address space for a full segment, so that it does not move as it grows; pages that stay
-    // untouched cost nothing.
-    state_->out.reserve(HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3));
-    append_bytes(state_->out, disk_bytes_of(disk));
+SegmentWriter::SegmentWriter(const SegmentHeader& header)
+    : state_(std::make_unique<State>(header)) {
+    State& s = *state_;
+    s.header_valid = validate(header);
+    if (s.header_valid && header.sealed_by != SealedBy::nobody) {
+        s.header_valid = fail(ErrorKind::operator_needed, "segment {} cannot be sealed: no key",
+                              to_string(header.segment));
+    }
+    s.begin_file();
+}
+
+SegmentWriter::SegmentWriter(const SegmentHeader& header, const Sealing& sealing)
+    : state_(std::make_unique<State>(header)) {
+    State& s = *state_;
+    s.header_valid = validate(header);
+    HERALD_ASSERT(sealing.key && sealing.by != SealedBy::nobody);
+    if (s.header_valid && sealing.key->machine != header.machine) {
+        s.header_valid = fail(
+            ErrorKind::operator_needed,
+            "segment {} of machine {} cannot be sealed with the key of machine {}",
+            to_string(header.segment), to_string(header.machine), to_string(sealing.key->machine));
+    }
+    s.sealer.emplace(*sealing.key, seal::FileIds{header.machine, header.disk, header.segment},
+                     sealing.seal);
+    s.header.sealed_by = sealing.by;
+    s.header.key_id = s.sealer->key_id();
+    s.header.seal = s.sealer->seal();
+    s.begin_file();
 }
 
 SegmentWriter::SegmentWriter(SegmentWriter&&) noexcept = default;
@@ -125,26 +203,32 @@ SegmentWriter::~SegmentWriter() = default;
 Result<void> SegmentWriter::append(const Record& record) {
     State& s = *state_;
     if (!s.header_valid) return s.header_valid;
-    if (record.position != s.next_position) {
+    if (s.header.contents == Contents::segment && record.position != next_position()) {
         return fail(ErrorKind::operator_needed,
                     "record {} cannot be appended to segment {}: record {} comes next",
-                    record.position, to_string(s.header.segment), s.next_position);
+                    record.position, to_string(s.header.segment), next_position());
     }
     auto valid = validate(record);
     if (!valid) return valid;
-    if (s.records >= HERALD_SEGMENT_RECORDS_MAX || s.index.size() >= HERALD_HRL_BLOCKS_MAX - 1) {
+    if (s.index.size() >= HERALD_HRL_BLOCKS_MAX - 1) {
         return fail(ErrorKind::operator_needed,
                     "segment {} is full: it must be finished at {} records",
                     to_string(s.header.segment), s.records);
     }
+    const auto part = s.order.take(record);
+    if (!part) return pass(part);
 
     const size_t size = sizeof(RecordHeaderDisk) + record.data.size();
-    if (!s.headers.empty() && s.summary.raw_bytes + size > s.header.block_bytes) s.seal_block();
-    if (s.headers.empty()) {
-        s.block_offset = s.out.size();
-        append_bytes(s.out, disk_bytes_of(BlockHeaderDisk{}));
+    if (!s.headers.empty() &&
+        (s.summary.raw_bytes + size > s.header.block_bytes || *part != s.part)) {
+        s.close_block();
     }
-    append_bytes(s.out, record.data);
+    // Not by doubling: a segment hardly ever outgrows this.
+    if (s.out.size() + size > kCompressedBytes) s.out.reserve(kFullBytes);
+    if (s.headers.empty()) s.begin_block();
+    s.part = *part;
+    const bool apart = s.sealer && record.kind != RecordKind::write;
+    append_bytes(apart ? s.payloads : s.out, record.data);
     RecordHeaderDisk disk{};
     disk.kind = uint8_t(record.kind);
     disk.data_bytes = uint32_t(record.data.size());
@@ -153,52 +237,79 @@ Result<void> SegmentWriter::append(const Record& record) {
     disk.length = record.length;
     disk.time_ns = record.time_ns;
     s.headers.push_back(disk);
-    add_to_summary(s.summary, record);
+    add_to_summary(s.summary, record, disk.data_bytes, *part);
     s.raw_bytes += size;
     s.records += 1;
-    s.next_position += 1;
+    s.last_position = std::max(s.last_position, record.position);
     return {};
 }
 
 uint64_t SegmentWriter::raw_bytes() const { return state_->raw_bytes; }
 uint64_t SegmentWriter::records() const { return state_->records; }
-uint64_t SegmentWriter::next_position() const { return state_->next_position; }
+uint64_t SegmentWriter::next_position() const {
+    return state_->records == 0 ? state_->header.first_position : state_->last_position + 1;
+}
 
-Result<Segment> SegmentWriter::finish() && {
+Bytes SegmentWriter::take() {
+    State& s = *state_;
+    const size_t done = s.headers.empty() ? s.out.size() : s.block_at;
+    Bytes open(s.out.begin() + ptrdiff_t(done), s.out.end());
+    Bytes taken = std::exchange(s.out, std::move(open));
+    taken.resize(done);
+    s.out_base += done;
+    s.block_at = 0;
+    return taken;
+}
+
+Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
     State& s = *state_;
     if (!s.header_valid) return pass(s.header_valid);
     if (s.records == 0) {
         return fail(ErrorKind::operator_needed, "segment {} cannot be finished: it has no records",
                     to_string(s.header.segment));
     }
-    s.seal_block();
+    if (covered_to != 0 &&
+        (covered_to < s.last_position ||
+         (s.header.contents == Contents::segment && covered_to != s.last_position))) {
+        return fail(ErrorKind::operator_needed,
+                    "segment {} cannot end at {}: its last record is {}",
+                    to_string(s.header.segment), covered_to, s.last_position);
+    }
+    s.close_block();
 
-    const uint64_t index_offset = s.out.size();
+    const size_t index_at = s.out.size();
     IndexHeaderDisk index{};
     index.magic = kIndexMagic;
     index.entry_count = uint32_t(s.index.size());
     index.chain = s.chain;
     append_bytes(s.out, disk_bytes_of(index));
     append_bytes(s.out, std::as_bytes(std::span(s.index)));
-    const uint64_t index_checksum = xxh3_64(ByteView(s.out).subspan(index_offset));
+    const uint64_t index_checksum = xxh3_64(ByteView(s.out).subspan(index_at));
     append_bytes(s.out, disk_bytes_of(index_checksum));
 
     FooterDisk footer{};
     footer.magic = kFooterMagic;
     footer.block_count = index.entry_count;
-    footer.index_offset = index_offset;
-    footer.last_position = s.next_position - 1;
+    footer.index_offset = s.out_base + index_at;
+    footer.last_position = covered_to != 0 ? covered_to : s.last_position;
     footer.record_count = s.records;
     footer.raw_bytes = s.raw_bytes;
     footer.chain = s.chain;
-    footer.file_bytes = s.out.size() + sizeof footer;
+    footer.file_bytes = s.out_base + s.out.size() + sizeof footer + (s.sealer ? kTailTagBytes : 0);
     footer.checksum = xxh3_64(disk_bytes_of(footer).first(offsetof(FooterDisk, checksum)));
+    if (s.sealer) {
+        const ByteView covered[] = {ByteView(s.out).subspan(index_at), disk_bytes_of(footer)};
+        const auto tag = s.sealer->seal_part({seal::SealUse::tail, 0}, covered, {}, {});
+        append_bytes(s.out, tag);
+        append_bytes(s.out, disk_bytes_of(xxh3_64(tag)));
+    }
     append_bytes(s.out, disk_bytes_of(footer));
 
     Segment segment;
     segment.header = s.header;
     segment.last_position = footer.last_position;
     segment.raw_bytes = s.raw_bytes;
+    segment.file_bytes = footer.file_bytes;
     // A segment closed by age is small and may wait for its acknowledgement: give the rest back.
     if (s.out.size() < s.out.capacity() / 2) s.out.shrink_to_fit();
     segment.bytes = std::move(s.out);

@@ -1,55 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 // SegmentWriter builds one v3 segment in memory: append records, then finish.
 // Promise: the bytes of a finished segment open with SegmentReader to exactly these records.
-// Callers: one thread. Sans I/O. Memory: the compressed segment and one open block.
+// Callers: one thread. Sans I/O. Memory: the compressed segment (what take() left of it), its index
+// and one open block.
+// Sealed: each writer seals under a key of its own (nonce_once), so a segment that is written again
+// comes out different, and only the records are the same.
 // Failure: a record that validate() refuses, or is out of order, is refused and nothing changes.
 // Layout: docs/formats/hrl.md
 #pragma once
 
 #include <memory>
 
-#include "herald/limits.h"
-#include "user/hrl/record.h"
+#include "user/hrl/segment_header.h"
+#include "user/seal/file_cipher.h"
 
 namespace herald::hrl {
-
-struct SegmentHeader {
-    Uuid machine;
-    Uuid disk;
-    Uuid segment;           // random; names this file for good
-    Uuid previous_segment;  // nil for the first of a stream
-    uint64_t epoch = 0;
-    uint64_t first_position = 0;
-    uint64_t disk_bytes = 0;  // size of the source disk when the segment was begun
-    uint64_t created_ns = 0;  // since 1970
-    uint32_t block_bytes = HERALD_HRL_BLOCK_BYTES_MAX;
-    bool operator==(const SegmentHeader&) const = default;
-};
-
-// Refuses a block size, first position or disk size that no segment may have.
-Result<void> validate(const SegmentHeader& header);
 
 struct Segment {
     SegmentHeader header;
     uint64_t last_position = 0;
-    uint64_t raw_bytes = 0;  // record headers and data before compression
-    Bytes bytes;             // the file
+    uint64_t raw_bytes = 0;   // record headers and data before compression
+    uint64_t file_bytes = 0;  // of the whole file
+    Bytes bytes;              // the file, or what take() left of it
+};
+
+struct Sealing {
+    SealedBy by = SealedBy::server;
+    const seal::MachineKey* key = nullptr;    // the header's machine's
+    std::optional<Uuid> seal = std::nullopt;  // for golden files only: otherwise drawn anew
 };
 
 class SegmentWriter {
   public:
     explicit SegmentWriter(const SegmentHeader& header);
+    SegmentWriter(const SegmentHeader& header, const Sealing& sealing);
     SegmentWriter(SegmentWriter&&) noexcept;
     SegmentWriter& operator=(SegmentWriter&&) noexcept;
     ~SegmentWriter();
 
-    // record.position must be the next one: first_position, first_position + 1, ...
+    // In a segment record.position must be the next one: first_position, first_position + 1, ...
+    // In a layer the record must come next by the header's order.
     Result<void> append(const Record& record);
     uint64_t raw_bytes() const;
     uint64_t records() const;
     uint64_t next_position() const;
-    // Seals the open block, writes index and footer. At least one record must have been appended.
-    Result<Segment> finish() &&;
+    // The bytes that are done since the last call, so that a file may be larger than memory. They
+    // are no file before finish() has given the rest.
+    Bytes take();
+    // Closes the open block, writes index and footer. At least one record must have been appended.
+    // `covered_to`: the last position that a layer covers; 0: that of its newest record.
+    Result<Segment> finish(uint64_t covered_to = 0) &&;
 
   private:
     struct State;

@@ -134,7 +134,7 @@ Result<Config> parse_config(std::string_view text, const fs::path& folder,
 
 Result<Config> load_config(const fs::path& path) {
     auto bytes = read_file(path, kConfigBytesMax);
-    if (!bytes) return pass(bytes, "configuration");
+    if (!bytes) return pass(bytes, "configuration ('herald init' makes one)");
     std::error_code ignored;
     return parse_config(as_text(*bytes), fs::absolute(path, ignored).parent_path(), path.native());
 }

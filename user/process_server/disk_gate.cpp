@@ -3,18 +3,9 @@
 
 #include <spdlog/spdlog.h>
 
-#include <chrono>
-
 #include "user/base/crash_point.h"
 
 namespace herald::process_server {
-
-namespace {
-
-// How long a repeated request waits for the first one to end. Shorter than a client's patience.
-constexpr std::chrono::seconds kInProgressWait{20};
-
-}  // namespace
 
 DiskGate::DiskGate(const vault::DiskRow& row, store::ObjectStore& store, vault::Catalog& catalog,
                    CommitQueue& queue)
@@ -47,60 +38,71 @@ Result<vault::GrantReply> DiskGate::grant(const wire::SessionRequest& request) {
         HERALD_ASSERT(row->has_value());
         intake_ = DiskIntake((*row)->epoch, (*row)->head, (*row)->head_segment);
         state_ = (*row)->state;
-        changed_.notify_all();
     }
     return reply;
+}
+
+TakeOutcome DiskGate::outcome(OfferVerdict verdict) const {
+    return {verdict, intake_.epoch(), intake_.head(), intake_.head_segment(), {}};
+}
+
+TakeOutcome DiskGate::look(uint64_t epoch) const {
+    const std::lock_guard hold(lock_);
+    const bool newest = epoch == intake_.epoch() && epoch != 0;
+    return outcome(newest ? OfferVerdict::duplicate : OfferVerdict::fenced);
 }
 
 Result<TakeOutcome> DiskGate::take(Upload upload, ByteView body) {
     const OfferedSegment offered = upload.offered;
     std::unique_lock hold(lock_);
-    const auto outcome = [&](OfferVerdict verdict) {
-        return TakeOutcome{verdict, intake_.epoch(), intake_.head()};
-    };
-    const auto deadline = std::chrono::steady_clock::now() + kInProgressWait;
-    OfferVerdict verdict;
-    for (;;) {
-        std::optional<OfferedSegment> stored;
-        if (offered.first <= intake_.head()) {
-            auto row = catalog_.segment(disk_, offered.first);
-            if (!row) return pass(row);
-            if (*row) stored = to_offered(**row);
-        }
-        verdict = intake_.offer(offered, stored);
-        if (verdict != OfferVerdict::in_progress) break;
-        if (changed_.wait_until(hold, deadline) == std::cv_status::timeout) return outcome(verdict);
+    std::optional<OfferedSegment> stored;
+    if (offered.first <= intake_.head()) {
+        auto row = catalog_.segment(disk_, offered.first);
+        if (!row) return pass(row);
+        if (*row) stored = to_offered(**row);
     }
-    if (verdict == OfferVerdict::duplicate) {
-        // What arrived may be waiting because a commit failed before: this is the repeat.
-        auto committed = commit_ready();
-        if (!committed) return pass(committed);
+    const OfferVerdict verdict = intake_.offer(offered, stored);
+    if (verdict == OfferVerdict::commit || verdict == OfferVerdict::hold) {
+        hold.unlock();
+        auto put = put_object(upload.row, body);
+        hold.lock();
+        if (!put) {
+            intake_.abandon(offered);
+            return pass(put);
+        }
+        crash_point("service.stored");
+        if (!intake_.arrived(offered)) {
+            // A newer session was granted meanwhile; no row can ever name this object.
+            (void)store_.remove(upload.row.object);
+            return outcome(OfferVerdict::fenced);
+        }
+        pending_.insert_or_assign(offered.first,
+                                  Pending{std::move(upload.row), std::move(upload.effects)});
+    } else if (verdict != OfferVerdict::duplicate) {
         return outcome(verdict);
     }
-    if (verdict != OfferVerdict::commit && verdict != OfferVerdict::hold) return outcome(verdict);
+    // A duplicate, too: what arrived may be waiting because a commit failed before.
+    const auto stop = commit_ready();
+    if (!stop) crash_point("service.committed");
+    return fate_of(offered, verdict, stop);
+}
 
-    hold.unlock();
-    auto put = put_object(upload.row, body);
-    hold.lock();
-    if (!put) {
-        intake_.abandon(offered);
-        changed_.notify_all();
-        return pass(put);
+Result<TakeOutcome> DiskGate::fate_of(const OfferedSegment& offered, OfferVerdict verdict,
+                                      const std::optional<Stop>& stop) const {
+    TakeOutcome fate = outcome(verdict);
+    if (offered.epoch != intake_.epoch()) {
+        fate.verdict = OfferVerdict::fenced;
+    } else if (offered.last <= intake_.head() || intake_.holds(offered)) {
+        if (stop && stop->first == offered.first) return tl::unexpected(stop->error);
+    } else if (stop && stop->first == offered.first && stop->refused) {
+        fate.refusal = stop->error.message;
+    } else if (stop && !stop->refused) {
+        return tl::unexpected(stop->error);
+    } else {
+        // It was held, and what came before it names another successor.
+        fate.verdict = OfferVerdict::diverged;
     }
-    crash_point("service.stored");
-    if (!intake_.arrived(offered)) {
-        // A newer session was granted meanwhile; no row can ever name this object.
-        (void)store_.remove(upload.row.object);
-        return outcome(OfferVerdict::fenced);
-    }
-    pending_.insert_or_assign(offered.first,
-                              Pending{std::move(upload.row), std::move(upload.effects)});
-    auto committed = commit_ready();
-    changed_.notify_all();
-    if (!committed) return pass(committed);
-    crash_point("service.committed");
-    if (offered.epoch != intake_.epoch()) return outcome(OfferVerdict::fenced);
-    return outcome(verdict);
+    return fate;
 }
 
 Result<void> DiskGate::put_object(const vault::SegmentRow& row, ByteView body) {
@@ -125,23 +127,23 @@ Result<void> DiskGate::put_object(const vault::SegmentRow& row, ByteView body) {
     return {};
 }
 
-// Commits what continues the head, as far as it goes. On an error the segment stays arrived: the
-// next request for this disk tries again.
-Result<void> DiskGate::commit_ready() {
+// Commits what continues the head, as far as it goes.
+std::optional<DiskGate::Stop> DiskGate::commit_ready() {
     for (;;) {
         drop_diverged();
         const auto next = intake_.next();
-        if (!next) return {};
+        if (!next) return std::nullopt;
         const auto found = pending_.find(next->first);
         HERALD_ASSERT(found != pending_.end());
         const Pending& pending = found->second;
         vault::StreamState state = state_;
         auto tags = pending.effects.advance(state);
         if (!tags) {
-            (void)store_.remove(pending.row.object);
             intake_.abandon(*next);
-            pending_.erase(found);
-            return pass(tags, fmt::format("segment at position {}", next->first));
+            drop(found);
+            tags.error().message =
+                fmt::format("segment at position {}: {}", next->first, tags.error().message);
+            return Stop{next->first, true, tags.error()};
         }
         const auto digests = pending.effects.digests_after(state_.disk_bytes());
         vault::Commit commit;
@@ -151,12 +153,12 @@ Result<void> DiskGate::commit_ready() {
         commit.state = &state;
         commit.digests = digests;
         auto outcome = queue_.commit(commit);
-        if (!outcome) return pass(outcome);
+        if (!outcome) return Stop{next->first, false, outcome.error()};
         if (*outcome != vault::CatalogOutcome::done) {
             // The catalog is the truth: another server has this disk now, or it was restored.
             spdlog::warn("disk {}: the catalog says {} to position {}; reading its state again",
                          to_string(disk_), to_string(*outcome), next->first);
-            return reload();
+            return Stop{next->first, false, reload()};
         }
         for (const vault::TagVerdict& tag : *tags) {
             if (tag.refusal.empty()) continue;
@@ -169,28 +171,35 @@ Result<void> DiskGate::commit_ready() {
     }
 }
 
+// No row names its object, and none will.
+void DiskGate::drop(std::map<uint64_t, Pending>::iterator pending) {
+    (void)store_.remove(pending->second.row.object);
+    pending_.erase(pending);
+}
+
 // A held segment that turned out not to follow the head: it will be refused when it comes again.
 void DiskGate::drop_diverged() {
     while (const auto diverged = intake_.take_diverged()) {
         const auto found = pending_.find(diverged->first);
-        if (found == pending_.end()) continue;
-        (void)store_.remove(found->second.row.object);
-        pending_.erase(found);
+        if (found != pending_.end()) drop(found);
     }
 }
 
-Result<void> DiskGate::reload() {
+// What to answer: whoever sends again finds the state that the catalog has now.
+Error DiskGate::reload() {
     auto row = catalog_.disk(disk_);
-    if (!row) return pass(row);
+    if (!row) return row.error();
     if (!*row) {
         return fail(ErrorKind::operator_needed, "disk {} is gone from the catalog",
-                    to_string(disk_));
+                    to_string(disk_))
+            .value();
     }
     // Objects whose names the catalog may know by now stay; the next start collects the rest.
     pending_.clear();
     intake_ = DiskIntake((*row)->epoch, (*row)->head, (*row)->head_segment);
     state_ = (*row)->state;
-    return fail(ErrorKind::retry, "disk {} changed in the catalog; send again", to_string(disk_));
+    return fail(ErrorKind::retry, "disk {} changed in the catalog; send again", to_string(disk_))
+        .value();
 }
 
 }  // namespace herald::process_server

@@ -13,7 +13,8 @@ namespace {
 tl::unexpected<Error> refuse(const std::string& object, std::string_view why) {
     return fail(ErrorKind::operator_needed,
                 "store: object {} {}: the catalog is not this store's, or an older copy of it. "
-                "Nothing was removed; give the right catalog",
+                "Nothing was removed; give the right catalog, or run once with --restored-catalog "
+                "if it was restored from a backup on purpose",
                 object, why);
 }
 
@@ -37,29 +38,40 @@ Result<void> check_head(store::ObjectStore& store, vault::Catalog& catalog,
 
 }  // namespace
 
-Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog) {
+Result<void> check_heads(store::ObjectStore& store, vault::Catalog& catalog,
+                         std::span<const vault::DiskRow> rows) {
+    for (const vault::DiskRow& row : rows) {
+        auto there = check_head(store, catalog, row);
+        if (!there) return there;
+    }
+    return {};
+}
+
+Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog,
+                                 Unknown unknown) {
     auto rows = catalog.disks();
     if (!rows) return pass(rows);
+    auto there = check_heads(store, catalog, *rows);
+    if (!there) return pass(there);
     std::map<Uuid, uint64_t> epochs;
-    for (const vault::DiskRow& row : *rows) {
-        auto there = check_head(store, catalog, row);
-        if (!there) return pass(there);
-        epochs[row.disk] = row.epoch;
-    }
+    for (const vault::DiskRow& row : *rows) epochs[row.disk] = row.epoch;
+    const bool suspicious = unknown == Unknown::suspicious;
     std::map<Uuid, std::vector<std::string>> garbage;
     auto listed = store.list("segments/", [&](const store::ObjectInfo& object) -> Result<void> {
         const auto place = parse_object_name(object.name);
         if (!place) return {};  // not ours: left alone
         const auto epoch = epochs.find(place->disk);
-        if (epoch == epochs.end()) return refuse(object.name, "is of a disk not in the catalog");
-        if (place->epoch > epoch->second) {
+        if (suspicious && epoch == epochs.end()) {
+            return refuse(object.name, "is of a disk not in the catalog");
+        }
+        if (suspicious && place->epoch > epoch->second) {
             return refuse(object.name, "is of a session that the catalog never granted");
         }
         auto row = catalog.segment(place->disk, place->first);
         if (!row) return pass(row);
         if (*row && (*row)->object == object.name) return {};
         auto& names = garbage[place->disk];
-        if (names.size() >= HERALD_GARBAGE_PER_DISK_MAX) {
+        if (suspicious && names.size() >= HERALD_GARBAGE_PER_DISK_MAX) {
             return refuse(object.name, "is one of too many that the catalog does not know");
         }
         names.push_back(object.name);

@@ -12,7 +12,15 @@
 
 namespace herald::process_server {
 
+enum class Unknown {
+    suspicious,  // what no crash can leave is refused
+    superseded,  // an operator says that the catalog is a backup: all of it goes
+};
 // How many objects were removed.
-Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog);
+Result<uint64_t> collect_garbage(store::ObjectStore& store, vault::Catalog& catalog,
+                                 Unknown unknown = Unknown::suspicious);
+// The newest segment of every disk is in the store, or an error that names the first that is not.
+Result<void> check_heads(store::ObjectStore& store, vault::Catalog& catalog,
+                         std::span<const vault::DiskRow> rows);
 
 }  // namespace herald::process_server

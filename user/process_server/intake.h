@@ -31,7 +31,7 @@ enum class OfferVerdict {
     commit,       // continues the head: make it durable, then commit
     hold,         // within the window ahead of the head: make it durable, commit later
     duplicate,    // the very same segment is stored or held: acknowledge again
-    in_progress,  // the very same segment is being made durable by another request: wait
+    in_progress,  // the very same segment is being made durable by another request
     ahead,        // beyond the window: the head must come first
     fenced,       // not of the newest epoch
     diverged,     // these positions hold, or follow, something else
@@ -65,13 +65,14 @@ class DiskIntake {
     uint64_t head() const { return head_; }
     const Uuid& head_segment() const { return head_segment_; }
     size_t slots() const { return slots_.size(); }
+    // It has a slot: it is being made durable, or waits for the head.
+    bool holds(const OfferedSegment& offered) const;
 
   private:
     struct Slot {
         OfferedSegment offered;
         bool arrived = false;
     };
-    bool holds(const OfferedSegment& offered) const;
 
     uint64_t epoch_;
     uint64_t head_;

@@ -7,9 +7,12 @@
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
+#include <ctime>
 #include <thread>
 
+#include "user/base/usage.h"
 #include "user/process_server/config.h"
+#include "user/process_server/restored_catalog.h"
 
 using namespace herald;
 
@@ -24,8 +27,8 @@ A configuration (paths are relative to the file):
   address = "0.0.0.0"
   port = 9443
   [tls]
-  authority = "authority.crt"
-  certificate = "server.crt"
+  authority = "ca.pem"
+  certificate = "server.pem"
   key = "server.key"
   [store]
   path = "/var/lib/herald/store")";
@@ -66,23 +69,26 @@ class StopSignals {
     std::thread thread_;
 };
 
-int run(const process_server::Config& config) {
+int adopt(store::ObjectStore& store, vault::Catalog& catalog) {
+    auto restored = process_server::adopt_restored_catalog(store, catalog, Uuid::random(),
+                                                           uint64_t(std::time(nullptr)));
+    if (!restored) return refuse(restored.error());
+    spdlog::info(
+        "restored catalog: {} disks, epochs from {} on; removed {} objects that it does not know. "
+        "Start the server: every replicator compares digests and sends what differs",
+        restored->disks, restored->epoch, restored->removed);
+    return 0;
+}
+
+int run(const process_server::Config& config, bool restored) {
     StopSignals signals;
     auto tls = wire::TlsContext::load(config.tls, wire::TlsSide::server);
     if (!tls) return refuse(tls.error());
     auto store = store::open_directory_store(config.store);
     if (!store) return refuse(store.error());
-    // As the store's directory is: a fresh configuration starts without a step by hand.
-    std::error_code err;
-    std::filesystem::create_directories(config.catalog.parent_path(), err);
-    if (err) {
-        return refuse({ErrorKind::operator_needed,
-                       fmt::format("cannot make {} for the catalog: {}",
-                                   config.catalog.parent_path().native(), err.message()),
-                       err.value()});
-    }
     auto catalog = vault::open_sqlite_catalog(config.catalog);
     if (!catalog) return refuse(catalog.error());
+    if (restored) return adopt(**store, **catalog);
     auto service = process_server::Service::open(**store, **catalog, config.service);
     if (!service) return refuse(service.error());
     if ((*service)->garbage_removed() > 0) {
@@ -110,10 +116,18 @@ int main(int argc, char** argv) {
     app.footer(kExamples);
     std::string path = "/etc/herald/process-server.toml";
     bool check = false;
+    bool restored = false;
     app.add_option("--config", path, "Configuration file")->capture_default_str();
     app.add_flag("--check-config", check, "Read the configuration, say what is wrong, and end");
+    app.add_flag("--restored-catalog", restored,
+                 "The catalog is a backup: end all sessions, remove the segments that it does not "
+                 "know, and end");
     app.set_version_flag("--version", "herald-process-server " HERALD_VERSION);
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return usage_error(app, error, 2);
+    }
 
     auto log =
         std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>());
@@ -131,5 +145,5 @@ int main(int argc, char** argv) {
                    config->server.port);
         return 0;
     }
-    return run(*config);
+    return run(*config, restored);
 }

@@ -160,7 +160,7 @@ Result<Config> parse_config(std::string_view text, const std::string& name,
 
 Result<Config> load_config(const std::filesystem::path& file) {
     auto bytes = read_file(file, kConfigBytesMax);
-    if (!bytes) return pass(bytes);
+    if (!bytes) return pass(bytes, "configuration ('herald init' makes one)");
     std::error_code error;
     const auto absolute = std::filesystem::absolute(file, error);
     return parse_config(as_text(*bytes), file.native(),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/replicator/continuity.h"
 
+#include <algorithm>
+
 namespace herald::replicator {
 
 namespace {
@@ -25,11 +27,12 @@ std::string distrust(const tracker::Continuity& ours, const std::optional<std::s
         return "the session asked for was granted and used before, which this machine does not "
                "remember: it was reverted to an earlier state, or is a clone";
     }
-    if (grant.head > ours.sent_position) {
+    const tracker::SentSegment head{grant.head, grant.head_segment};
+    if (std::find(ours.sent.begin(), ours.sent.end(), head) == ours.sent.end()) {
         return fmt::format(
-            "the server ends at position {}, but this machine remembers sending {} at "
-            "most: it was reverted to an earlier state, or is a clone",
-            grant.head, ours.sent_position);
+            "the server ends at position {} with a segment that this machine does not remember "
+            "sending: it was reverted to an earlier state, or is a clone",
+            grant.head);
     }
     return {};
 }

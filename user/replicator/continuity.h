@@ -2,7 +2,7 @@
 // judge() decides whether the dirty map covers everything that the server does not hold.
 // Promise: `continues` only when the map and the server's head belong to one history: the epoch
 // before the granted one was ours, the server still holds all that it acknowledged to us and
-// nothing that we do not know of having sent, and the tracker has no gap. Everything else has a
+// ends with a segment that we remember sending, and the tracker has no gap. Everything else has a
 // named cause and ends in a compare or a whole scan. Callers: any. Pure.
 #pragma once
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/replicator/disk_reader.h"
 
+#include <sys/mman.h>
+
 #include <cerrno>
 
 namespace herald::replicator {
@@ -8,6 +10,7 @@ namespace herald::replicator {
 namespace {
 // Every logical block size there is, and the page.
 constexpr size_t kAlignment = 4096;
+constexpr size_t kHugePageBytes = size_t{2} << 20;
 }  // namespace
 
 Result<std::unique_ptr<DiskReader>> DiskReader::open(const std::filesystem::path& disk,
@@ -19,11 +22,16 @@ Result<std::unique_ptr<DiskReader>> DiskReader::open(const std::filesystem::path
     if (!fd) return pass(fd);
     reader->fd_ = std::move(*fd);
     reader->buffer_bytes_ = buffer_bytes;
+    HERALD_ASSERT(buffer_bytes % kAlignment == 0);
+    // In huge pages where they fill some: a direct read pins page by page and hands the device
+    // one piece for each, which costs more than the read itself.
+    const size_t bytes = depth * buffer_bytes;
+    const size_t alignment = bytes % kHugePageBytes == 0 ? kHugePageBytes : kAlignment;
+    reader->memory_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, bytes)));
+    if (!reader->memory_) return fail_errno(ENOMEM, "read buffers");
+    if (alignment == kHugePageBytes) (void)::madvise(reader->memory_.get(), bytes, MADV_HUGEPAGE);
     for (size_t i = 0; i < depth; ++i) {
-        Buffer buffer;
-        buffer.memory.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, buffer_bytes)));
-        if (!buffer.memory) return fail_errno(ENOMEM, "read buffers");
-        reader->buffers_.push_back(std::move(buffer));
+        reader->buffers_.push_back({reader->memory_.get() + i * buffer_bytes, {}});
         reader->free_.push_back(i);
     }
     auto engine = make_io_engine(kind, reader->fd_.get(), depth);
@@ -42,7 +50,7 @@ Result<void> DiskReader::submit(const Chunk& chunk) {
     IoRequest request;
     request.op = IoOp::read;
     request.offset = chunk.offset;
-    request.buffer = {buffers_[slot].memory.get(), size_t(chunk.length)};
+    request.buffer = {buffers_[slot].memory, size_t(chunk.length)};
     request.cookie = slot;
     auto taken = engine_->submit({&request, 1});
     if (!taken) return pass(taken, name_);
@@ -65,7 +73,7 @@ Result<void> DiskReader::wait(const std::function<Result<void>(const Done&)>& ta
         Buffer& buffer = buffers_[slot];
         Done done;
         done.chunk = buffer.chunk;
-        done.data = {buffer.memory.get(), size_t(buffer.chunk.length)};
+        done.data = {buffer.memory, size_t(buffer.chunk.length)};
         if (completions[i].result < 0) {
             done.error = -completions[i].result;
         } else if (uint64_t(completions[i].result) != buffer.chunk.length) {

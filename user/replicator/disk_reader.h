@@ -44,12 +44,13 @@ class DiskReader {
   private:
     DiskReader() = default;
     struct Buffer {
-        std::unique_ptr<std::byte, decltype(&std::free)> memory{nullptr, &std::free};
+        std::byte* memory = nullptr;
         Chunk chunk;
     };
     std::string name_;
     Fd fd_;
     size_t buffer_bytes_ = 0;
+    std::unique_ptr<std::byte, decltype(&std::free)> memory_{nullptr, &std::free};
     std::vector<Buffer> buffers_;
     std::vector<size_t> free_;
     std::unique_ptr<IoEngine> engine_;  // after the buffers: it is gone before they are

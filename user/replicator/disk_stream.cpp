@@ -69,7 +69,7 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
 
     continuity.next_session = {};
     // What was sent beyond the head is fenced by this grant: those positions come again.
-    continuity.sent_position = grant.head;
+    continuity.sent = {{grant.head, grant.head_segment}};
     if (verdict.baseline == Baseline::continues) {
         continuity.session = session_;
         next_cause_ = continuity.synced ? hrl::ScanCause::catch_up : hrl::ScanCause::initial;
@@ -80,7 +80,7 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
         // the next process begin it again.
         continuity.session = {};
         continuity.acked_position = grant.head;
-        continuity.synced = continuity.synced && grant.head > 0;
+        continuity.synced = continuity.synced && grant.complete;
         auto saved = save(continuity, "replicator.distrusted");
         if (!saved) return pass(saved);
         next_cause_ = verdict.baseline == Baseline::initial   ? hrl::ScanCause::initial
@@ -143,12 +143,16 @@ Result<void> DiskStream::mark_all() {
 
 Result<uint64_t> DiskStream::begin_scan(bool always, uint64_t now_ns) {
     HERALD_ASSERT(!scan_open_ && scanner_.in_flight() == 0);
+    may_tag_ = false;
+    // A point refused after its scan left its records in an open segment, with nothing behind
+    // them that would close it.
+    auto closed = builder_.flush();
+    if (!closed) return pass(closed);
     auto todo = drain();
     if (!todo) return todo;
     // A session's first scan takes place even when nothing is to do: until it ends the server
     // takes the stream for fuzzy, and a disk compared and found equal would not count as synced.
     if (*todo == 0 && !always && synced_at_ != 0) return todo;
-    may_tag_ = false;
     unreadable_.clear();
     hrl::ScanBegin begin;
     begin.scan = ++scan_;
@@ -257,11 +261,15 @@ Result<uint64_t> DiskStream::tag(const hrl::Tag& tag, uint64_t now_ns) {
 }
 
 Result<std::vector<SegmentPtr>> DiskStream::take_closed() {
-    auto closed = builder_.take_closed();
-    if (closed.empty()) return closed;
+    if (builder_.closed_segments() == 0) return std::vector<SegmentPtr>();
     at_step_("replicator.segment_closed");
     Continuity continuity = tracker_.continuity();
-    continuity.sent_position = closed.back()->last_position;
+    HERALD_ASSERT(continuity.sent.size() <= HERALD_SENT_SEGMENTS_MAX);
+    auto closed = builder_.take_closed(HERALD_SENT_SEGMENTS_MAX - continuity.sent.size());
+    if (closed.empty()) return closed;
+    for (const SegmentPtr& segment : closed) {
+        continuity.sent.push_back({segment->last_position, segment->header.segment});
+    }
     auto saved = save(continuity, "replicator.sent_saved");
     if (!saved) return pass(saved);
     return closed;
@@ -275,6 +283,9 @@ Result<void> DiskStream::acknowledged(uint64_t stored) {
     // Saved before any bit is cleared: were the bits cleared first, a crash between the two and a
     // server restored to before this position would look like an unbroken history.
     continuity.acked_position = std::max(continuity.acked_position, stored);
+    std::erase_if(continuity.sent, [&](const tracker::SentSegment& segment) {
+        return segment.last_position < continuity.acked_position;
+    });
     continuity.synced = synced;
     auto saved = save(continuity, "replicator.acked_saved");
     if (!saved) return saved;

@@ -63,7 +63,7 @@ class DiskStream {
     Result<void> mark_all();
 
     // Starts a pass: drains the tracker; a scan begins when there is something to do, when none of
-    // this session has ended yet, or `always`.
+    // this session has ended yet, or `always`. Closes what is open either way: segments to take.
     // Returns the blocks to do. An error of kind resync: the tracker found a gap of its own; the
     // next session will compare.
     Result<uint64_t> begin_scan(bool always, uint64_t now_ns);
@@ -89,6 +89,7 @@ class DiskStream {
     Result<void> close_aged(uint64_t now_ns) { return builder_.close_aged(now_ns); }
     Result<void> flush() { return builder_.flush(); }
     // Closed segments, to be sent: that they may have been is remembered before this returns.
+    // Never more than HERALD_SENT_SEGMENTS_MAX wait for an acknowledgement: ask again after one.
     Result<std::vector<SegmentPtr>> take_closed();
 
     // The server's acknowledgement, of this session: saved, then the bits cleared.
@@ -97,7 +98,7 @@ class DiskStream {
     tracker::Tracker& tracker() { return tracker_; }
     const StreamOptions& options() const { return options_; }
     uint64_t last_position() const { return builder_.last_position(); }
-    uint64_t open_bytes() const { return builder_.open_bytes(); }
+    uint64_t untaken_bytes() const { return builder_.untaken_bytes(); }
     // Memory for what was emitted and not acknowledged, segments apart.
     uint64_t bookkeeping_bytes() const {
         return tracker_.map().unacknowledged_blocks() * HERALD_EMITTED_BLOCK_BYTES;

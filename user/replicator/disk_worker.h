@@ -39,13 +39,13 @@ struct PointRequest {
     // When set: called before all else, on the disk's thread. False: whoever asked has gone, and
     // nothing of this request is called any more.
     std::function<bool()> begin;
+    // When set: whoever asked has gone. Called on any thread, under the worker's lock.
+    std::function<bool()> gone;
     // Progress; called on the disk's thread, also while frozen: must not touch a filesystem.
     std::function<void(const char* phase)> phase;
     // When set: called while frozen; an error refuses the point.
     std::function<Result<void>(std::chrono::milliseconds remaining)> hold;
 };
-
-enum class ResyncHow { full, digest, dirty };
 
 struct MapView {
     uint64_t blocks = 0;
@@ -65,11 +65,13 @@ class DiskWorker {
     // Also removes the tracker, once the thread has ended. Call instead of, or after, stop().
     Result<void> detach();
 
-    const agent::DiskIdentity& disk() const { return disk_; }
+    // As it was last found: its name may change while it is protected.
+    agent::DiskIdentity disk() const;
     const Uuid& id() const { return id_; }
     DiskStatus status() const;
     Result<MapView> map(size_t runs_max);
     std::future<Result<PointReport>> point(PointRequest request);
+    // The order outlives a kill from here on; it is carried out when there is a session.
     Result<void> resync(ResyncHow how);
 
   private:
@@ -84,29 +86,35 @@ class DiskWorker {
     };
     enum class Copied { all, interrupted, late };
 
-    // disk_worker.cpp: the thread and its sessions.
+    // disk_worker.cpp: the thread, and what others ask of it.
     void run();
     Result<void> protect();
-    Result<void> run_session();
-    Result<bool> wait_for_grant();
-    Result<void> compare();
-    Result<void> one_pass();
-    Result<void> after_session(const Failure& cause);
-    // True when the session or the thread is to end.
-    bool session_over() const;
     // Acknowledgements, tasks of other threads, figures.
     Result<void> attend();
     void publish();
-    Result<void> hand_over_segments();
-    Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
     uint64_t share_bytes() const;
     uint64_t unsent_bytes_max() const;
-    bool under_pressure() const;
     void wait_until(Clock::time_point until);
     void wake();
     bool stopping() const;
     void refuse_points(const Error& error);
+    Result<void> carry_out(ResyncHow how);
+    void carried_out(ResyncHow how);
     void settle_storing_points(uint64_t stored, const Error* lost);
+
+    // worker_session.cpp
+    Result<void> run_session();
+    Result<bool> wait_for_grant();
+    Result<void> compare();
+    Result<void> after_session(const Failure& cause);
+    // True when the session or the thread is to end.
+    bool session_over() const;
+
+    // worker_pass.cpp
+    Result<void> one_pass();
+    Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
+    Result<void> hand_over_segments();
+    bool under_pressure() const;
 
     // point.cpp: the ladder of one point.
     void serve_points();
@@ -116,8 +124,8 @@ class DiskWorker {
                              const agent::DiskUse& use);
 
     Host& host_;
-    agent::DiskIdentity disk_;
-    Uuid id_;
+    agent::DiskIdentity disk_;  // written by the thread under lock_; its own reads take none
+    const Uuid id_;
     uint64_t read_bytes_ = 0;
     size_t reads_ = 0;
 
@@ -127,12 +135,15 @@ class DiskWorker {
     std::unique_ptr<DiskStream> stream_;
     std::unique_ptr<Uploader> uploader_;
     Backlog backlog_;
-    bool streaming_ = false;       // adopted: acknowledgements are this session's
-    unsigned sessions_ended_ = 0;  // in a row, by the server, none of them long
+    bool streaming_ = false;        // adopted: acknowledgements are this session's
+    unsigned sessions_ended_ = 0;   // in a row, by the server, none of them long
+    bool compare_ordered_ = false;  // the session was ended for it
     Clock::time_point next_point_at_{};
     bool point_due_known_ = false;
     Clock::time_point unreadable_retry_at_{};
+    bool disk_failing_ = false;  // facts_.error says so until a scan ends
     Clock::time_point publish_at_{};
+    Clock::time_point count_live_at_{};
     bool in_point_ = false;
     std::deque<StoringPoint> storing_;
     std::optional<PointReport> point_to_save_;

@@ -8,7 +8,9 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
+#include "user/base/usage.h"
 #include "user/replicator/service.h"
 #include "user/tracker/ebpf_tracker.h"
 
@@ -26,7 +28,7 @@ constexpr char kExamples[] =
     "Stopping (SIGTERM) or killing it does not stop the tracking of writes: what was written\n"
     "meanwhile is sent after the next start.";
 
-constexpr time_t kWatchSeconds = 5;
+constexpr time_t kStatusSeconds = 5;
 
 int complain(const Error& error) {
     std::fprintf(stderr, "herald-replicator: %s\n", error.message.c_str());
@@ -79,36 +81,43 @@ int run(const Config& config, std::shared_ptr<const wire::TlsContext> tls) {
                  to_string(config.machine), config.server.host, config.server.port);
     sd_notify(0, "READY=1");
     for (;;) {
-        const timespec interval{kWatchSeconds, 0};
+        const timespec interval{kStatusSeconds, 0};
         const int signal = sigtimedwait(&signals, nullptr, &interval);
         if (signal > 0) {
             spdlog::info("{}: stopping; writes are still tracked", strsignal(signal));
             break;
         }
-        service.watch();
         sd_notify(0, ("STATUS=" + service.summary()).c_str());
     }
     sd_notify(0, "STOPPING=1");
-    service.stop();
+    if (!service.stop()) {
+        spdlog::warn("a disk does not answer: ending without it");
+        logger->flush();
+        std::_Exit(0);
+    }
     return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    // Segments are freed by other threads than made them: kept out of the heap and its arenas,
-    // their memory goes back at once and the resident size stays near what is in use.
-    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    // Segments do not lie in the heap (user/base/large_memory.h); the rest is small, and an arena
+    // for each of a disk's threads would only hold on to it.
     mallopt(M_ARENA_MAX, 2);
 
     std::string file = "/etc/herald/replicator.toml";
     bool check_only = false;
-    CLI::App app("herald-replicator: protects this machine's disks");
+    CLI::App app("Protects this machine's disks: notes what is written, reads and sends it.",
+                 "herald-replicator");
     app.footer(kExamples);
     app.set_version_flag("--version", std::string("herald-replicator ") + HERALD_VERSION);
     app.add_option("--config", file, "TOML configuration file")->capture_default_str();
     app.add_flag("--check-config", check_only, "Read configuration and certificates, then exit");
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return usage_error(app, error, 2);
+    }
 
     auto config = load_config(file);
     if (!config) return complain(config.error());

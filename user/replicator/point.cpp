@@ -6,6 +6,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "user/base/crash_point.h"
 #include "user/replicator/disk_worker.h"
 #include "user/replicator/worker_time.h"
@@ -29,6 +31,23 @@ std::string names_of(const std::vector<agent::Unfreezable>& unfreezable) {
         names += (names.empty() ? "" : ", ") + item.what + " (" + item.cause + ")";
     }
     return names;
+}
+
+// So that little of it is left to be written during the freeze, also where nothing stops it.
+Result<void> flush(const agent::DiskUse& use) {
+    auto synced = agent::sync_filesystems(use.filesystems);
+    for (const agent::Unfreezable& item : use.unfreezable) {
+        if (synced && item.filesystem) synced = agent::sync_filesystems({&*item.filesystem, 1});
+    }
+    return synced;
+}
+
+// A filesystem that was not frozen may have been in the middle of something: at the point it is
+// what a power cut would have left. Swap is nothing that a restored machine looks at.
+hrl::Consistency consistency_of(const agent::DiskUse& use) {
+    const bool all = std::none_of(use.unfreezable.begin(), use.unfreezable.end(),
+                                  [](const agent::Unfreezable& item) { return item.holds_files; });
+    return all ? hrl::Consistency::filesystem : hrl::Consistency::crash;
 }
 
 }  // namespace
@@ -90,7 +109,7 @@ Result<void> DiskWorker::prepare_point(const PointRequest& request, const agent:
     if (request.phase) request.phase("catch_up");
     CatchUp catch_up;
     for (;;) {
-        auto synced = agent::sync_filesystems(use.filesystems);
+        auto synced = flush(use);
         if (!synced) return synced;
         // Writers of the bare device leave their bytes in its page cache.
         if (::fsync(reader_->fd()) != 0) return fail_errno(errno, "fsync of the disk");
@@ -125,7 +144,9 @@ Result<void> DiskWorker::prepare_point(const PointRequest& request, const agent:
     return {};
 }
 
-// While frozen: everything that is dirty is read, until nothing was written since.
+// While frozen: everything that is dirty is read, until nothing was written since. What cannot be
+// frozen may go on writing: then another round follows, and only a round in which the tracker saw
+// no write, begun or ended, makes the point. So it is exact whatever the filesystems do.
 Result<void> DiskWorker::read_frozen(std::span<const tracker::Extent> extents,
                                      Clock::time_point deadline, const agent::DiskUse& use) {
     const auto refuse = [&](const char* what) {
@@ -189,6 +210,10 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     PointReport report;
     report.id = Uuid::random();
     report.name = request.name;
+    report.consistency = consistency_of(*use);
+    for (const agent::Unfreezable& item : use->unfreezable) {
+        report.not_frozen.push_back(item.what + ": " + item.cause);
+    }
     Result<void> frozen_part;
     agent::Thawed thawed;
     {
@@ -220,7 +245,9 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
                 if (!settled) {
                     frozen_part = pass(settled);
                 } else if (!*settled) {
-                    frozen_part = fail(ErrorKind::retry, "the disk was written during the hold");
+                    frozen_part = fail(ErrorKind::retry, "the disk was written during the hold{}{}",
+                                       use->unfreezable.empty() ? "" : "; it cannot freeze ",
+                                       names_of(use->unfreezable));
                 }
             }
         }
@@ -242,7 +269,7 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     tag.id = report.id;
     tag.time_ns = report.time_ns;
     tag.kind = request.kind;
-    tag.consistency = hrl::Consistency::filesystem;
+    tag.consistency = report.consistency;
     tag.name = request.name;
     auto position = stream_->tag(tag, wall_ns());
     if (!position) return pass(position);

@@ -12,6 +12,7 @@ void SegmentBuilder::begin(uint64_t epoch, uint64_t head, const Uuid& head_segme
     previous_segment_ = head_segment;
     open_.reset();
     closed_.clear();
+    closed_bytes_ = 0;
 }
 
 Result<uint64_t> SegmentBuilder::append(hrl::Record record, uint64_t time_ns) {
@@ -54,6 +55,7 @@ Result<void> SegmentBuilder::flush() {
     open_.reset();
     if (!segment) return pass(segment, "close a segment");
     closed_.push_back(std::make_shared<const hrl::Segment>(std::move(*segment)));
+    closed_bytes_ += closed_.back()->bytes.size();
     return {};
 }
 
@@ -62,7 +64,15 @@ Result<void> SegmentBuilder::close_aged(uint64_t time_ns) {
     return at && time_ns >= *at ? flush() : Result<void>{};
 }
 
-std::vector<SegmentPtr> SegmentBuilder::take_closed() { return std::exchange(closed_, {}); }
+std::vector<SegmentPtr> SegmentBuilder::take_closed(size_t segments_max) {
+    std::vector<SegmentPtr> taken;
+    while (!closed_.empty() && taken.size() < segments_max) {
+        closed_bytes_ -= closed_.front()->bytes.size();
+        taken.push_back(std::move(closed_.front()));
+        closed_.pop_front();
+    }
+    return taken;
+}
 
 std::optional<uint64_t> SegmentBuilder::close_at_ns() const {
     if (!open_) return std::nullopt;

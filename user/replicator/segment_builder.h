@@ -6,6 +6,7 @@
 // Callers: one thread. Sans I/O. Memory: one open segment and those nobody took yet.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -38,11 +39,14 @@ class SegmentBuilder {
     Result<void> flush();
     // Closes the open segment when its first record is old enough.
     Result<void> close_aged(uint64_t time_ns);
-    std::vector<SegmentPtr> take_closed();
+    // The oldest ones, at most segments_max.
+    std::vector<SegmentPtr> take_closed(size_t segments_max = SIZE_MAX);
+    size_t closed_segments() const { return closed_.size(); }
 
     // Position of the record appended last; the head when there is none yet.
     uint64_t last_position() const { return last_position_; }
-    uint64_t open_bytes() const { return open_ ? open_->raw_bytes() : 0; }
+    // Of the open segment and those that nobody took yet.
+    uint64_t untaken_bytes() const { return closed_bytes_ + (open_ ? open_->raw_bytes() : 0); }
     // When the open segment will be closed by age; nothing when none is open.
     std::optional<uint64_t> close_at_ns() const;
 
@@ -54,7 +58,8 @@ class SegmentBuilder {
     uint64_t opened_ns_ = 0;
     Uuid previous_segment_;
     std::optional<hrl::SegmentWriter> open_;
-    std::vector<SegmentPtr> closed_;
+    std::deque<SegmentPtr> closed_;
+    uint64_t closed_bytes_ = 0;
 };
 
 }  // namespace herald::replicator

@@ -17,6 +17,9 @@ using nlohmann::json;
 constexpr size_t kMapRunsDefault = 4096;
 constexpr size_t kMapRunsMax = 100'000;
 constexpr std::chrono::milliseconds kClientLook{200};
+constexpr std::chrono::seconds kLookInterval{5};
+constexpr std::chrono::seconds kFirstLookMax{3};
+constexpr std::chrono::seconds kLastLookMax{2};
 constexpr char kMissingRemedy[] = "attach the disk, or cbtctl unprotect it";
 
 std::string text_of(const json& request, const char* key) {
@@ -28,7 +31,7 @@ std::string text_of(const json& request, const char* key) {
 
 Service::Service(Host& host) : host_(host) {}
 
-Service::~Service() { stop(); }
+Service::~Service() { HERALD_ASSERT(stop()); }
 
 std::vector<Service::WorkerPtr> Service::workers() const {
     const std::lock_guard lock(lock_);
@@ -59,11 +62,28 @@ void Service::start() {
         for (const ChosenDisk& disk : chosen) {
             if (disk.protect) missing_[disk.path] = "not looked for yet";
         }
+        watch_ended_ = false;
     }
-    watch();
+    watcher_ = std::thread([this] { watch(); });
+    std::unique_lock lock(lock_);
+    watch_wake_.wait_for(lock, kFirstLookMax, [&] { return looks_ > 0; });
 }
 
 void Service::watch() {
+    for (;;) {
+        look_for_missing();
+        std::unique_lock lock(lock_);
+        ++looks_;
+        watch_wake_.notify_all();
+        watch_wake_.wait_for(lock, kLookInterval, [&] { return stopped_; });
+        if (!stopped_) continue;
+        watch_ended_ = true;
+        watch_wake_.notify_all();
+        return;
+    }
+}
+
+void Service::look_for_missing() {
     std::map<std::string, std::string> missing;
     {
         const std::lock_guard lock(lock_);
@@ -72,6 +92,7 @@ void Service::watch() {
     }
     const auto chosen = host_.state->chosen();
     for (const auto& [path, why] : missing) {
+        if (stopping()) return;
         auto identity = agent::identify(path);
         std::string problem;
         bool done = false;
@@ -159,15 +180,21 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
     return worker;
 }
 
-void Service::stop() {
+bool Service::stop() {
     std::vector<WorkerPtr> all = workers();
     {
         const std::lock_guard lock(lock_);
         stopped_ = true;
         workers_.clear();
+        watch_wake_.notify_all();
     }
     for (const WorkerPtr& worker : all) worker->stop();
     for (WorkerPtr& worker : all) worker->join();
+    std::unique_lock lock(lock_);
+    if (!watch_wake_.wait_for(lock, kLastLookMax, [&] { return watch_ended_; })) return false;
+    lock.unlock();
+    if (watcher_.joinable()) watcher_.join();
+    return true;
 }
 
 std::string Service::summary() const {
@@ -288,6 +315,10 @@ Result<json> Service::tag(const json& request, agent::ControlConnection& connect
         const std::lock_guard lock(turn->lock);
         turn->ours = false;
         return !turn->gone;
+    };
+    point.gone = [turn] {
+        const std::lock_guard lock(turn->lock);
+        return turn->gone;
     };
     point.phase = [&connection, turn](const char* phase) {
         (void)connection.send({{"phase", phase}});

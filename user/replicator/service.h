@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Service: the disks of one daemon and what the control socket may do with them.
 // Layout of requests and answers: docs/reference/control.md.
-// Callers: handle() from a thread of each connection. Owns: the workers.
+// Callers: handle() from a thread of each connection; the rest from one. Owns: the workers, and a
+// thread that looks for missing disks: a look at a disk that hangs never ends, and nothing else is
+// to wait for it.
 // Failure: an error answer that says what to do; disks do not disturb each other.
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "user/agent/control.h"
 #include "user/replicator/disk_worker.h"
@@ -19,13 +23,12 @@ class Service {
     ~Service();
 
     // The disks of the configuration and of the state directory. A disk that is not there is
-    // logged and looked for again by watch().
+    // logged and looked for again every few seconds.
     void start();
-    // Looks for missing disks; call now and then.
-    void watch();
     void handle(const nlohmann::json& request, agent::ControlConnection& connection);
-    // Ends every worker; points under way are answered.
-    void stop();
+    // Ends every worker; points under way are answered. False: a look at a disk does not return,
+    // so that this object must not be destroyed; end the process.
+    [[nodiscard]] bool stop();
     // For sd_notify: one line.
     std::string summary() const;
 
@@ -37,6 +40,8 @@ class Service {
     Result<WorkerPtr> add(const std::filesystem::path& path);
     std::vector<WorkerPtr> workers() const;
     bool stopping() const;
+    void watch();
+    void look_for_missing();
     bool is_configured(const std::string& path) const;
     Result<bool> unprotect_missing(const std::string& path);
 
@@ -52,8 +57,13 @@ class Service {
     Host& host_;
     mutable std::mutex lock_;  // guards all below
     bool stopped_ = false;
+    uint64_t looks_ = 0;  // ended
+    bool watch_ended_ = true;
+    std::condition_variable watch_wake_;
     std::map<Uuid, WorkerPtr> workers_;
     std::map<std::string, std::string> missing_;  // path -> why
+
+    std::thread watcher_;
 };
 
 }  // namespace herald::replicator

@@ -11,7 +11,8 @@ Failure failure_of(unsigned status, const wire::ErrorBody& body) {
     failure.retry_after_ms = std::min<uint64_t>(body.retry_after_s, 3600) * 1000;
     if (body.code == wire::kErrorFenced) {
         failure.kind = FailureKind::fenced;
-    } else if (body.code == wire::kErrorDiverged) {
+    } else if (body.code == wire::kErrorDiverged || body.code == wire::kErrorNotFound) {
+        // Not known any more: the server's catalog is from before this disk's first session.
         failure.kind = FailureKind::diverged;
     } else if (body.code == wire::kErrorAhead) {
         failure.kind = FailureKind::ahead;
@@ -64,6 +65,15 @@ std::optional<Session::Action> Session::next(uint64_t now_ms) {
         ask_ticket_ = next_ticket_++;
         return Ask{ask_ticket_};
     }
+    if (queue_.empty()) {
+        if (look_ticket_ != 0) return std::nullopt;
+        if (look_at_ms_ == 0) look_at_ms_ = now_ms + options_.look_ms;
+        if (now_ms < look_at_ms_) return std::nullopt;
+        look_ticket_ = next_ticket_++;
+        looked_from_ = stored_;
+        return Look{look_ticket_, grant_->epoch};
+    }
+    look_at_ms_ = 0;
     // While the server is in trouble one request is enough to see whether it still is.
     const size_t uploads_max = failures_ > 0 ? 1 : options_.uploads_max;
     if (sending() >= uploads_max) return std::nullopt;
@@ -82,8 +92,11 @@ std::optional<Session::Action> Session::next(uint64_t now_ms) {
 }
 
 std::optional<uint64_t> Session::wake_ms() const {
-    if (ended_ || not_before_ms_ == 0) return std::nullopt;
-    return not_before_ms_;
+    if (ended_) return std::nullopt;
+    uint64_t at = not_before_ms_;
+    if (queue_.empty() && look_ticket_ == 0) at = std::max(at, look_at_ms_);
+    if (at == 0) return std::nullopt;
+    return at;
 }
 
 void Session::succeed() {
@@ -92,12 +105,28 @@ void Session::succeed() {
     trouble_.reset();
 }
 
+void Session::lost_positions(uint64_t stored, uint64_t expected) {
+    end({FailureKind::diverged,
+         fmt::format("the server lost positions that it had acknowledged: it ends at {}, not {}",
+                     stored, expected),
+         0});
+}
+
+bool Session::is_ours(const wire::SegmentAck& ack) const {
+    if (ack.stored == stored_) return ack.head_segment == stored_segment_;
+    return std::any_of(queue_.begin(), queue_.end(), [&](const Queued& queued) {
+        return queued.segment->last_position == ack.stored &&
+               queued.segment->header.segment == ack.head_segment;
+    });
+}
+
 void Session::granted(uint64_t ticket, const wire::SessionGrant& grant) {
     if (ended_ || ticket != ask_ticket_) return;
     ask_ticket_ = 0;
     succeed();
     grant_ = grant;
     received_ = stored_ = grant.head;
+    stored_segment_ = grant.head_segment;
 }
 
 void Session::add(SegmentPtr segment) {
@@ -116,19 +145,31 @@ void Session::acked(uint64_t ticket, const wire::SegmentAck& ack) {
             queued.phase = Phase::delivered;
             // Everything before it was stored when it was sent. Without this a server whose
             // catalog went back would keep it for later, for ever.
-            if (queued.sent_as_head && ack.stored + 1 < queued.segment->header.first_position) {
-                end({FailureKind::diverged,
-                     fmt::format("the server lost positions that it had acknowledged: it ends at "
-                                 "{}, position {} was to follow",
-                                 ack.stored, queued.segment->header.first_position),
-                     0});
-                return;
+            const uint64_t before = queued.segment->header.first_position - 1;
+            if (queued.sent_as_head && ack.stored < before) {
+                return lost_positions(ack.stored, before);
             }
         }
     }
-    // An answer cannot acknowledge what was never sent, nor take back an earlier one.
+    if (ticket == look_ticket_) {
+        look_ticket_ = look_at_ms_ = 0;
+        if (ack.stored < looked_from_) return lost_positions(ack.stored, looked_from_);
+    }
+    // A late answer takes nothing back.
+    if (ack.stored >= stored_) {
+        if (!is_ours(ack)) {
+            end({FailureKind::diverged,
+                 fmt::format("the server ends at position {} with a segment that was not sent from "
+                             "here: a clone of this machine has the same session",
+                             ack.stored),
+                 0});
+            return;
+        }
+        stored_ = ack.stored;
+        stored_segment_ = ack.head_segment;
+    }
+    // An answer cannot acknowledge what was never sent.
     const uint64_t sent = queue_.empty() ? stored_ : queue_.back().segment->last_position;
-    stored_ = std::max(stored_, std::min({ack.stored, ack.received, sent}));
     received_ = std::max({received_, stored_, std::min(ack.received, sent)});
     while (!queue_.empty() && queue_.front().segment->last_position <= stored_) {
         unstored_bytes_ -= queue_.front().segment->bytes.size();
@@ -152,6 +193,8 @@ void Session::failed(uint64_t ticket, const Failure& failure, uint64_t now_ms, d
     Queued* queued = nullptr;
     if (ticket == ask_ticket_) {
         ask_ticket_ = 0;
+    } else if (ticket == look_ticket_) {
+        look_ticket_ = 0;
     } else {
         for (Queued& q : queue_) {
             if (q.ticket == ticket && q.phase == Phase::sending) queued = &q;

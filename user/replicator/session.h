@@ -2,6 +2,7 @@
 // Session is one replicator session with the server: it asks for the right to extend the stream,
 // then sends segments, several at a time inside the server's window, and repeats what did not
 // arrive, with exponential back-off and jitter.
+// A session that has nothing to send looks at intervals whether the server still knows it.
 // Promise: a segment is let go of only when the server says it is stored; after the session ended
 // nothing is sent any more (fenced); stored() never goes back.
 // Callers: one at a time (the shell holds a lock). Sans I/O: time and randomness are passed in.
@@ -52,6 +53,9 @@ struct SessionOptions {
     uint64_t refused_ms = 15'000;
     // A body that arrives damaged this often in a row is damaged here.
     unsigned corrupt_max = 4;
+    // An idle disk's session looks this often whether it still is the server's: otherwise nobody
+    // would learn that it was superseded or that the server was restored from a backup.
+    uint64_t look_ms = 30'000;
 };
 
 class Session {
@@ -66,7 +70,12 @@ class Session {
         uint64_t epoch = 0;
         SegmentPtr segment;
     };
-    using Action = std::variant<Ask, Send>;
+    // Nothing was sent for a while: what does the server end with, and is this its session?
+    struct Look {
+        uint64_t ticket = 0;
+        uint64_t epoch = 0;
+    };
+    using Action = std::variant<Ask, Send, Look>;
     // The next request to make now. Call until nothing; each ticket is answered exactly once.
     std::optional<Action> next(uint64_t now_ms);
     // When next() may have something that it does not have now, unless an event comes first.
@@ -104,6 +113,9 @@ class Session {
     };
     size_t sending() const;
     void succeed();
+    void lost_positions(uint64_t stored, uint64_t expected);
+    // The acknowledgement names a segment of ours as the server's newest.
+    bool is_ours(const wire::SegmentAck& ack) const;
 
     SessionOptions options_;
     Uuid id_;
@@ -114,7 +126,11 @@ class Session {
     uint64_t unstored_bytes_ = 0;
     uint64_t received_ = 0;
     uint64_t stored_ = 0;
-    unsigned failures_ = 0;  // in a row
+    Uuid stored_segment_;       // ends at stored_
+    uint64_t look_ticket_ = 0;  // 0: none under way
+    uint64_t look_at_ms_ = 0;   // 0: not idle
+    uint64_t looked_from_ = 0;  // stored() when it looked
+    unsigned failures_ = 0;     // in a row
     uint64_t not_before_ms_ = 0;
     uint64_t trouble_since_ms_ = 0;
     std::optional<Failure> trouble_;

@@ -107,6 +107,12 @@ std::optional<PointReport> StateDir::last_point(const Uuid& disk) const {
     report.position = number_of(*json, "position");
     report.frozen_ms = real_of(*json, "frozen_ms");
     report.hold_ms = real_of(*json, "hold_ms");
+    if (text_of(*json, "consistency") == hrl::to_string(hrl::Consistency::crash)) {
+        report.consistency = hrl::Consistency::crash;
+    }
+    for (const auto& item : json->value("not_frozen", nlohmann::json::array())) {
+        if (item.is_string()) report.not_frozen.push_back(item.get<std::string>());
+    }
     return report;
 }
 
@@ -115,10 +121,36 @@ Result<void> StateDir::save_last_point(const Uuid& disk, const PointReport& poin
     return replace_file(point_file(disk), as_bytes(to_json(point).dump() + "\n"));
 }
 
+std::filesystem::path StateDir::order_file(const Uuid& disk) const {
+    return dir_ / fmt::format("order-{}.json", to_string(disk));
+}
+
+std::optional<ResyncHow> StateDir::order(const Uuid& disk) const {
+    std::error_code error;
+    if (!std::filesystem::exists(order_file(disk), error)) return std::nullopt;
+    auto json = read_json(order_file(disk));
+    // Damaged: something was ordered, and a compare finds all that any resync would mend.
+    return json && text_of(*json, "resync") == "full" ? ResyncHow::full : ResyncHow::digest;
+}
+
+Result<void> StateDir::save_order(const Uuid& disk, ResyncHow how) {
+    const std::lock_guard freeze(freeze_lock_);
+    if (order(disk) == ResyncHow::full) return {};
+    const nlohmann::json json{{"resync", how == ResyncHow::full ? "full" : "digest"}};
+    return replace_file(order_file(disk), as_bytes(json.dump() + "\n"));
+}
+
+void StateDir::drop_order(const Uuid& disk, ResyncHow how) {
+    const std::lock_guard freeze(freeze_lock_);
+    std::error_code ignored;
+    if (order(disk) == how) std::filesystem::remove(order_file(disk), ignored);
+}
+
 void StateDir::forget(const Uuid& disk) {
     const std::lock_guard freeze(freeze_lock_);
     std::error_code ignored;
     std::filesystem::remove(point_file(disk), ignored);
+    std::filesystem::remove(order_file(disk), ignored);
 }
 
 }  // namespace herald::replicator

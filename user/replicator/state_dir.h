@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // StateDir: what the replicator remembers across reboots: which disks an operator protected or
-// unprotected over the control socket, and each disk's newest point (for the status only).
+// unprotected over the control socket, which resyncs were ordered and not begun yet, and each
+// disk's newest point (for the status only).
 // Promise: one replicator for one directory (a lock); files are replaced whole; nothing is written
 // while freeze_lock() is held, because the directory may lie on the frozen filesystem.
 // Callers: any thread, not the one that holds freeze_lock(). Failure: errors name the file.
@@ -23,6 +24,8 @@ struct ChosenDisk {
     bool protect = true;  // false: in the configuration, and unprotected by an operator
 };
 
+enum class ResyncHow { full, digest, dirty };
+
 class StateDir {
   public:
     // operator_needed when another replicator holds it.
@@ -33,6 +36,12 @@ class StateDir {
 
     std::optional<PointReport> last_point(const Uuid& disk) const;
     Result<void> save_last_point(const Uuid& disk, const PointReport& point);
+    // A resync that was ordered. Full stands over digest: it covers what that would find.
+    std::optional<ResyncHow> order(const Uuid& disk) const;
+    Result<void> save_order(const Uuid& disk, ResyncHow how);
+    // It is carried out, or what makes it be carried out is remembered elsewhere. Another order
+    // that came meanwhile stands.
+    void drop_order(const Uuid& disk, ResyncHow how);
     void forget(const Uuid& disk);
 
     const std::filesystem::path& path() const { return dir_; }
@@ -42,6 +51,7 @@ class StateDir {
   private:
     explicit StateDir(std::filesystem::path dir) : dir_(std::move(dir)) {}
     std::filesystem::path point_file(const Uuid& disk) const;
+    std::filesystem::path order_file(const Uuid& disk) const;
 
     std::filesystem::path dir_;
     Fd lock_file_;

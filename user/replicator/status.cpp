@@ -80,9 +80,14 @@ Condition condition_of(const DiskStatus& status) {
 }
 
 nlohmann::json to_json(const PointReport& report) {
-    return {{"id", to_string(report.id)},    {"name", report.name},
-            {"time_ns", report.time_ns},     {"position", report.position},
-            {"frozen_ms", report.frozen_ms}, {"hold_ms", report.hold_ms}};
+    return {{"id", to_string(report.id)},
+            {"name", report.name},
+            {"time_ns", report.time_ns},
+            {"position", report.position},
+            {"frozen_ms", report.frozen_ms},
+            {"hold_ms", report.hold_ms},
+            {"consistency", hrl::to_string(report.consistency)},
+            {"not_frozen", report.not_frozen}};
 }
 
 nlohmann::json to_json(const DiskStatus& status, bool with_counters) {
@@ -111,6 +116,7 @@ nlohmann::json to_json(const DiskStatus& status, bool with_counters) {
              (facts.phase == WorkerPhase::catching_up || facts.phase == WorkerPhase::stopped)},
         {"sync", nullptr},
         {"last_point", nullptr},
+        {"points_waiting", status.points_waiting},
         {"io_engine", facts.io_engine},
         {"sent_bytes", status.server.sent_bytes},
         {"raw_bytes", status.server.raw_bytes},

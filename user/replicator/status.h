@@ -21,6 +21,9 @@ struct PointReport {
     uint64_t position = 0;
     double frozen_ms = 0;
     double hold_ms = 0;  // the part of it that a client's hold took
+    hrl::Consistency consistency = hrl::Consistency::filesystem;
+    // "vfat at /boot/efi: vfat has no freeze": on the disk, exact at the point, but not frozen.
+    std::vector<std::string> not_frozen;
 };
 
 enum class WorkerPhase {
@@ -64,6 +67,7 @@ struct DiskStatus {
     std::string path;
     std::string identity;
     uint64_t disk_bytes = 0;
+    size_t points_waiting = 0;  // asked for, and not begun
     WorkerFacts facts;
     Uploader::View server;
     uint64_t now_ns = 0;

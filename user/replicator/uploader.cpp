@@ -121,6 +121,8 @@ void Uploader::work(size_t index) {
         }
         if (const auto* asked = std::get_if<Session::Ask>(&*action)) {
             ask(*clients_[index], lock, asked->ticket);
+        } else if (const auto* looked = std::get_if<Session::Look>(&*action)) {
+            look(*clients_[index], lock, *looked);
         } else {
             send(*clients_[index], lock, std::get<Session::Send>(*action));
         }
@@ -178,23 +180,36 @@ void Uploader::send(wire::HttpClient& client, std::unique_lock<std::mutex>& lock
     crash_point("replicator.segment_sent");
     lock.lock();
     if (generation != generation_) return;
-    if (!response) {
-        session_->failed(action.ticket, failure_of_error(response.error()), now_ms(), uniform());
-        return;
-    }
-    if (!is_success(*response)) {
-        session_->failed(action.ticket, failure_of(response->status, wire::error_of(*response)),
-                         now_ms(), uniform());
-        return;
-    }
-    auto ack = wire::decode_segment_ack(as_text(response->body));
-    if (!ack) {
-        session_->failed(action.ticket, failure_of_error(ack.error()), now_ms(), uniform());
-        return;
-    }
+    if (!answered(action.ticket, response)) return;
     sent_bytes_ += segment.bytes.size();
     raw_bytes_ += segment.raw_bytes;
-    session_->acked(action.ticket, *ack);
+}
+
+void Uploader::look(wire::HttpClient& client, std::unique_lock<std::mutex>& lock,
+                    const Session::Look& action) {
+    const uint64_t generation = generation_;
+    lock.unlock();
+    wire::HttpRequest request;
+    request.target = fmt::format("/v1/disks/{}/head", to_string(options_.disk));
+    request.headers[wire::kHeaderEpoch] = std::to_string(action.epoch);
+    auto response = client.send(request, kAskDeadline, kAnswerBytesMax);
+    lock.lock();
+    if (generation == generation_) (void)answered(action.ticket, response);
+}
+
+bool Uploader::answered(uint64_t ticket, const Result<wire::HttpResponse>& response) {
+    const auto failed = [&](const Failure& failure) {
+        session_->failed(ticket, failure, now_ms(), uniform());
+        return false;
+    };
+    if (!response) return failed(failure_of_error(response.error()));
+    if (!is_success(*response)) {
+        return failed(failure_of(response->status, wire::error_of(*response)));
+    }
+    auto ack = wire::decode_segment_ack(as_text(response->body));
+    if (!ack) return failed(failure_of_error(ack.error()));
+    session_->acked(ticket, *ack);
+    return true;
 }
 
 Result<Bytes> Uploader::get(const std::string& target, size_t body_bytes_max) {

@@ -58,6 +58,10 @@ class Uploader {
   private:
     void work(size_t index);
     void ask(wire::HttpClient& client, std::unique_lock<std::mutex>& lock, uint64_t ticket);
+    void look(wire::HttpClient& client, std::unique_lock<std::mutex>& lock,
+              const Session::Look& action);
+    // What came of a segment sent, or of a look. False when nothing was acknowledged.
+    bool answered(uint64_t ticket, const Result<wire::HttpResponse>& response);
     void send(wire::HttpClient& client, std::unique_lock<std::mutex>& lock,
               const Session::Send& action);
 

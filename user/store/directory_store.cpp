@@ -28,6 +28,11 @@ namespace {
 // Folders below objects/ are one per disk: more than this is not a store of ours.
 constexpr size_t kFolderDepthMax = 16;
 
+// Alignment that every file system's direct writes are content with.
+constexpr size_t kPageBytes = 4096;
+// Below this the page cache's copy is cheaper than waiting for the device once more.
+constexpr size_t kDirectBytesMin = size_t{256} << 10;
+
 struct Entry {
     std::string key;  // the name, with '/' behind a folder's: the order of whole object names
     bool folder = false;
@@ -133,10 +138,33 @@ class DirectoryStore : public ObjectStore {
     Result<void> write_temporary(const fs::path& path, ByteView bytes) {
         auto fd = herald::open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
         if (!fd) return pass(fd);
-        auto done = write_exact(fd->get(), 0, bytes, path.native());
+        const size_t direct = write_direct(fd->get(), bytes);
+        auto done = write_exact(fd->get(), direct, bytes.subspan(direct), path.native());
         if (!done) return done;
         crash_point("store.temp_written");
         return sync_fd(fd->get(), path.native());
+    }
+
+    // Writes whole pages from the front of a large object past the page cache, where it would only
+    // displace what is read again: nobody reads a segment soon, and the copy into fresh pages is
+    // most of what storing it costs. Returns how many bytes: none where the file system, the
+    // alignment of `bytes` or its size stand against it. Trouble is left to the ordinary write.
+    static size_t write_direct(int fd, ByteView bytes) {
+        const size_t whole = bytes.size() / kPageBytes * kPageBytes;
+        if (whole < kDirectBytesMin || uintptr_t(bytes.data()) % kPageBytes != 0) return 0;
+        const int flags = ::fcntl(fd, F_GETFL);
+        if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_DIRECT) != 0) return 0;
+        size_t done = 0;
+        while (done < whole) {
+            const ssize_t n = ::pwrite(fd, bytes.data() + done, whole - done, off_t(done));
+            // What was written up to a place that is not a page's end is written once more.
+            if (n <= 0) break;
+            done = (done + size_t(n)) / kPageBytes * kPageBytes;
+            if (size_t(n) < kPageBytes) break;
+        }
+        // Not to fail: only a flag that was just there is taken away.
+        HERALD_ASSERT(::fcntl(fd, F_SETFL, flags) == 0);
+        return done;
     }
 
     // Whoever named it may have died, or be about to, before its folder was synced.
@@ -216,12 +244,9 @@ class DirectoryStore : public ObjectStore {
 }  // namespace
 
 Result<std::unique_ptr<ObjectStore>> open_directory_store(const fs::path& root) {
-    std::error_code error;
-    for (const fs::path& folder : {root, root / "objects", root / "temporary"}) {
-        fs::create_directories(folder, error);
-        if (error) {
-            return fail_errno(error.value(), fmt::format("make folder {}", folder.native()));
-        }
+    for (const char* folder : {"objects", "temporary"}) {
+        auto made = make_dirs(root / folder);
+        if (!made) return pass(made);
     }
     // Two processes would remove each other's temporary files.
     auto lock = open_file(root / "lock", O_RDWR | O_CREAT);
@@ -231,12 +256,9 @@ Result<std::unique_ptr<ObjectStore>> open_directory_store(const fs::path& root) 
         return fail(ErrorKind::operator_needed,
                     "store {} is in use by another process; stop that one first", root.native());
     }
+    std::error_code error;
     for (const auto& left_over : fs::directory_iterator(root / "temporary", error)) {
         ::unlink(left_over.path().c_str());
-    }
-    for (const fs::path& folder : {root, fs::absolute(root).parent_path()}) {
-        auto synced = sync_dir(folder);
-        if (!synced) return pass(synced);
     }
     return std::unique_ptr<ObjectStore>(std::make_unique<DirectoryStore>(root, std::move(*lock)));
 }

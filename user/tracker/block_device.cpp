@@ -103,6 +103,16 @@ Result<void> check_trackable(const BlockDevice& device) {
             "its driver serves no requests (zram, pmem, brd and the like), so its writes pass no "
             "request tracepoint");
     }
+    // The same disk has other names, and what is written by those passes other queues.
+    std::error_code ignored;
+    for (const auto& holder : fs::directory_iterator(device.sysfs / "holders", ignored)) {
+        auto uuid = read_text(holder.path() / "dm/uuid");
+        if (uuid && uuid->starts_with("mpath-")) {
+            return refuse(
+                "it is one path of a multipath device; writes by the others would not "
+                "be seen");
+        }
+    }
     auto zoned = read_text(device.sysfs / "queue/zoned");
     if (zoned && *zoned != "none") return refuse("it is a zoned device");
     auto dax = read_text(device.sysfs / "queue/dax");

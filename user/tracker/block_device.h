@@ -29,7 +29,7 @@ struct BlockDevice {
 Result<BlockDevice> inspect_block_device(const std::filesystem::path& path);
 
 // Refuses, by name and with the reason, what has no request tracepoints (dm, md, zram, pmem, NVMe
-// multipath), zoned and DAX devices, and empty or too large ones.
+// multipath), one path of dm-multipath, zoned and DAX devices, and empty or too large ones.
 Result<void> check_trackable(const BlockDevice& device);
 
 // Requests that can be under way at once: what the table of open writes is sized by.

@@ -8,6 +8,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <mutex>
 
@@ -18,7 +19,32 @@ MappedMap::~MappedMap() {
     if (memory_) ::munmap(memory_, bytes_);
 }
 
-Result<MappedMap> MappedMap::map(Fd fd, uint64_t bytes, std::string_view name) {
+std::span<std::byte> MappedMap::window_memory(uint64_t window) const {
+    const uint64_t from = window * kWindowBytes;
+    return {static_cast<std::byte*>(memory_) + from, std::min(kWindowBytes, bytes_ - from)};
+}
+
+void MappedMap::map_window(uint64_t window) {
+    // Over the reservation, so that there is no moment at which another mapping can come between.
+    // Without memory for page tables there is no going on; a process that ends here loses nothing.
+    if (opened_.size() >= windows_max_) {
+        const auto old = window_memory(opened_.front());
+        HERALD_ASSERT(::mmap(old.data(), old.size(), PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+                             0) != MAP_FAILED);
+        is_open_[opened_.front()] = false;
+        opened_.pop_front();
+    }
+    const auto memory = window_memory(window);
+    HERALD_ASSERT(::mmap(memory.data(), memory.size(), PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_FIXED, fd_.get(),
+                         off_t(window * kWindowBytes)) != MAP_FAILED);
+    is_open_[window] = true;
+    opened_.push_back(window);
+}
+
+Result<MappedMap> MappedMap::map(Fd fd, uint64_t bytes, std::string_view name,
+                                 uint64_t mapped_bytes_max) {
     bpf_map_info info{};
     uint32_t info_bytes = sizeof info;
     if (bpf_obj_get_info_by_fd(fd.get(), &info, &info_bytes) != 0) {
@@ -29,9 +55,16 @@ Result<MappedMap> MappedMap::map(Fd fd, uint64_t bytes, std::string_view name) {
         return fail(ErrorKind::resync, "BPF map {} holds {} bytes where {} are needed", name, has,
                     bytes);
     }
-    void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    const bool whole = bytes <= mapped_bytes_max;
+    void* memory = whole ? ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0)
+                         : ::mmap(nullptr, bytes, PROT_NONE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return fail_errno(errno, fmt::format("map BPF map {}", name));
     MappedMap mapped;
+    if (!whole) {
+        mapped.windows_max_ = std::max<size_t>(1, mapped_bytes_max / kWindowBytes);
+        mapped.is_open_.resize((bytes + kWindowBytes - 1) / kWindowBytes);
+    }
     mapped.memory_ = memory;
     mapped.bytes_ = bytes;
     mapped.fd_ = std::move(fd);

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -18,7 +19,9 @@
 
 namespace herald::tracker {
 
-// Shared memory of one mmapable array map.
+// Shared memory of one mmapable array map. The kernel counts every mapped page of such a map as
+// resident, used or not: a large one is mapped by windows of kWindowBytes, and of those only the
+// last few that were opened.
 class MappedMap {
   public:
     MappedMap() = default;
@@ -27,12 +30,24 @@ class MappedMap {
         std::swap(memory_, other.memory_);
         std::swap(bytes_, other.bytes_);
         std::swap(fd_, other.fd_);
+        std::swap(windows_max_, other.windows_max_);
+        std::swap(is_open_, other.is_open_);
+        std::swap(opened_, other.opened_);
         return *this;
     }
     ~MappedMap();
 
-    // `bytes` is what the caller relies on: a map of any other size is refused.
-    static Result<MappedMap> map(Fd fd, uint64_t bytes, std::string_view name);
+    static constexpr uint64_t kWindowBytes = 65536;
+
+    // `bytes` is what the caller relies on: a map of any other size is refused. Larger than
+    // mapped_bytes_max: by windows, that many bytes of them at a time.
+    static Result<MappedMap> map(Fd fd, uint64_t bytes, std::string_view name,
+                                 uint64_t mapped_bytes_max = UINT64_MAX);
+    bool by_windows() const { return windows_max_ > 0; }
+    // Makes the window accessible; takes the one away that was opened first, if there are too many.
+    void open_window(uint64_t window) {
+        if (!is_open_[window]) map_window(window);
+    }
 
     template <class T>
     std::span<T> as() const {
@@ -41,9 +56,15 @@ class MappedMap {
     int fd() const { return fd_.get(); }
 
   private:
+    void map_window(uint64_t window);
+    std::span<std::byte> window_memory(uint64_t window) const;
+
     void* memory_ = nullptr;
     size_t bytes_ = 0;
     Fd fd_;
+    size_t windows_max_ = 0;  // 0: mapped whole
+    std::vector<bool> is_open_;
+    std::deque<uint64_t> opened_;  // the oldest first
 };
 
 struct LinkFacts {

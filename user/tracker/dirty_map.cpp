@@ -13,12 +13,9 @@ namespace {
 // Every access is a sequentially consistent atomic. For the live map that pairs with the atomics
 // of the BPF programs; for the other two it keeps the compiler from moving "clear here" before
 // "set there", the order that a SIGKILL between the two relies on.
-uint64_t load(const uint64_t& word) {
-    // atomic_ref wants a mutable object; a load does not change it.
-    return std::atomic_ref<uint64_t>(const_cast<uint64_t&>(word)).load();
-}
-void set(uint64_t& word, uint64_t bits) { std::atomic_ref<uint64_t>(word).fetch_or(bits); }
-void clear(uint64_t& word, uint64_t bits) { std::atomic_ref<uint64_t>(word).fetch_and(~bits); }
+using Word = std::atomic_ref<uint64_t>;
+
+uint64_t windows_of(uint64_t words) { return (words + kWindowWords - 1) / kWindowWords; }
 
 // The bits of word w that [first, end) covers.
 uint64_t mask_of(uint64_t w, uint64_t first, uint64_t end) {
@@ -38,27 +35,64 @@ void for_words(BlockRun run, Apply apply) {
 // The position of a block that was taken and not emitted yet: no acknowledgement reaches it.
 constexpr uint64_t kBeingRead = UINT64_MAX;
 
-uint64_t count_bits(std::span<uint64_t> words) {
-    uint64_t bits = 0;
-    for (const uint64_t& word : words) bits += uint64_t(std::popcount(load(word)));
-    return bits;
-}
-
 }  // namespace
 
+uint64_t& DirtyMap::Bits::word(uint64_t w) const {
+    if (*open) (*open)(which, w / kWindowWords);
+    return words[w];
+}
+
+uint64_t DirtyMap::Bits::load(uint64_t w) const { return Word(word(w)).load(); }
+
+void DirtyMap::Bits::set(uint64_t w, uint64_t bits) {
+    const uint64_t added = bits & ~Word(word(w)).fetch_or(bits);
+    if (in_window.empty()) return;
+    const auto count = uint32_t(std::popcount(added));
+    in_window[w / kWindowWords] += count;
+    total += count;
+}
+
+void DirtyMap::Bits::clear(uint64_t w, uint64_t bits) {
+    const uint64_t removed = bits & Word(word(w)).fetch_and(~bits);
+    if (in_window.empty()) return;
+    const auto count = uint32_t(std::popcount(removed));
+    in_window[w / kWindowWords] -= count;
+    total -= count;
+}
+
+void DirtyMap::Bits::count() {
+    in_window.assign(windows_of(words.size()), 0);
+    total = 0;
+    for (uint64_t w = 0; w < words.size(); ++w) {
+        const auto count = uint32_t(std::popcount(load(w)));
+        in_window[w / kWindowWords] += count;
+        total += count;
+    }
+}
+
 DirtyMap::DirtyMap(std::span<uint64_t> live, std::span<uint64_t> todo,
-                   std::span<uint64_t> in_flight, uint64_t blocks)
-    : live_(live), todo_(todo), in_flight_(in_flight), blocks_(blocks) {
+                   std::span<uint64_t> in_flight, uint64_t blocks, WindowOpener open)
+    : open_(std::move(open)),
+      live_{Bitmap::live, live, &open_, {}},
+      todo_{Bitmap::todo, todo, &open_, {}},
+      in_flight_{Bitmap::in_flight, in_flight, &open_, {}},
+      blocks_(blocks) {
     const uint64_t words = (blocks + 63) / 64;
     HERALD_ASSERT(live.size() == words && todo.size() == words && in_flight.size() == words);
+    todo_.count();
+    in_flight_.count();
 }
 
 void DirtyMap::recover() {
-    for (size_t w = 0; w < in_flight_.size(); ++w) {
-        const uint64_t bits = load(in_flight_[w]);
+    for (uint64_t w = 0; w < in_flight_.words.size(); ++w) {
+        if (in_flight_.empty(w / kWindowWords)) {
+            w |= kWindowWords - 1;
+            continue;
+        }
+        const uint64_t bits = in_flight_.load(w);
         if (bits == 0) continue;
-        set(todo_[w], bits);
-        clear(in_flight_[w], bits);
+        todo_.set(w, bits);
+        in_flight_.clear(w, bits);
     }
     emitted_.clear();
     emissions_.clear();
@@ -66,23 +100,20 @@ void DirtyMap::recover() {
 }
 
 uint64_t DirtyMap::absorb_live() {
-    uint64_t to_do = 0;
-    for (size_t w = 0; w < live_.size(); ++w) {
-        const uint64_t bits = load(live_[w]);
-        if (bits != 0) {
-            set(todo_[w], bits);
-            // Only what was copied: a bit that came meanwhile stays for the next pass. One that
-            // was set again meanwhile is in todo, and is read after this line.
-            clear(live_[w], bits);
-        }
-        to_do += uint64_t(std::popcount(load(todo_[w])));
+    for (uint64_t w = 0; w < live_.words.size(); ++w) {
+        const uint64_t bits = live_.load(w);
+        if (bits == 0) continue;
+        todo_.set(w, bits);
+        // Only what was copied: a bit that came meanwhile stays for the next pass. One that was
+        // set again meanwhile is in todo, and is read after this line.
+        live_.clear(w, bits);
     }
-    return to_do;
+    return todo_.total;
 }
 
 void DirtyMap::mark(BlockRun run) {
     HERALD_ASSERT(run.first <= blocks_ && run.count <= blocks_ - run.first);
-    for_words(run, [&](uint64_t w, uint64_t mask) { set(todo_[w], mask); });
+    for_words(run, [&](uint64_t w, uint64_t mask) { todo_.set(w, mask); });
 }
 
 void DirtyMap::mark_all() { mark({0, blocks_}); }
@@ -94,8 +125,8 @@ void DirtyMap::move_to_in_flight(BlockRun run) {
         emitted_[block] = kBeingRead;
     }
     for_words(run, [&](uint64_t w, uint64_t mask) {
-        set(in_flight_[w], mask);
-        clear(todo_[w], mask);
+        in_flight_.set(w, mask);
+        todo_.clear(w, mask);
     });
 }
 
@@ -120,7 +151,11 @@ std::vector<BlockRun> DirtyMap::take(uint64_t blocks_max, uint64_t run_blocks_ma
     for (const BlockRun& sweep : sweeps) {
         const uint64_t end = sweep.first + sweep.count;
         for (uint64_t w = sweep.first / 64; w * 64 < end && left > 0; ++w) {
-            uint64_t bits = load(todo_[w]);
+            if (todo_.empty(w / kWindowWords)) {
+                w |= kWindowWords - 1;
+                continue;
+            }
+            uint64_t bits = todo_.load(w);
             if (bits != 0) bits &= mask_of(w, sweep.first, end) & ~being_read(w);
             while (bits != 0 && left > 0) {
                 const uint64_t bit = uint64_t(std::countr_zero(bits));
@@ -163,7 +198,7 @@ void DirtyMap::give_back(BlockRun run) {
             ++next;
             continue;
         }
-        clear(in_flight_[next->first / 64], uint64_t{1} << (next->first % 64));
+        in_flight_.clear(next->first / 64, uint64_t{1} << (next->first % 64));
         next = emitted_.erase(next);
     }
 }
@@ -180,21 +215,26 @@ void DirtyMap::acknowledge(uint64_t position) {
                 ++next;
                 continue;
             }
-            clear(in_flight_[next->first / 64], uint64_t{1} << (next->first % 64));
+            in_flight_.clear(next->first / 64, uint64_t{1} << (next->first % 64));
             next = emitted_.erase(next);
         }
     }
 }
 
-uint64_t DirtyMap::live_blocks() const { return count_bits(live_); }
-uint64_t DirtyMap::todo_blocks() const { return count_bits(todo_); }
-uint64_t DirtyMap::in_flight_blocks() const { return count_bits(in_flight_); }
+uint64_t DirtyMap::live_blocks() const {
+    uint64_t blocks = 0;
+    for (uint64_t w = 0; w < live_.words.size(); ++w) {
+        blocks += uint64_t(std::popcount(live_.load(w)));
+    }
+    return blocks;
+}
 
 std::vector<BlockRun> DirtyMap::dirty_runs(size_t runs_max) const {
     std::vector<BlockRun> runs;
-    for (size_t w = 0; w < live_.size(); ++w) {
-        // In the direction in which bits travel, so that a moving one is seen at least once.
-        uint64_t bits = load(live_[w]) | load(todo_[w]) | load(in_flight_[w]);
+    for (uint64_t w = 0; w < live_.words.size(); ++w) {
+        uint64_t bits = live_.load(w);
+        if (!todo_.empty(w / kWindowWords)) bits |= todo_.load(w);
+        if (!in_flight_.empty(w / kWindowWords)) bits |= in_flight_.load(w);
         while (bits != 0) {
             const uint64_t bit = uint64_t(std::countr_zero(bits));
             const uint64_t count = uint64_t(std::countr_one(bits >> bit));

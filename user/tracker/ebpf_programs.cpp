@@ -15,6 +15,7 @@
 #include <mutex>
 
 #include "herald/abi/ebpf_tracker.h"
+#include "herald/limits.h"
 
 namespace herald::tracker {
 namespace fs = std::filesystem;
@@ -51,10 +52,11 @@ Result<Fd> duplicate(int fd, const char* what) {
     return Fd(copy);
 }
 
-Result<MappedMap> map_copy(int fd, uint64_t bytes, const char* name) {
+Result<MappedMap> map_copy(int fd, uint64_t bytes, const char* name,
+                           uint64_t mapped_bytes_max = UINT64_MAX) {
     auto copy = duplicate(fd, name);
     if (!copy) return pass(copy);
-    return MappedMap::map(std::move(*copy), bytes, name);
+    return MappedMap::map(std::move(*copy), bytes, name, mapped_bytes_max);
 }
 
 // The kernel's dev_t has 20 bits of minor; user space's is laid out otherwise.
@@ -106,7 +108,8 @@ Result<EbpfPrograms> load_programs(const EbpfShape& shape, uint64_t state_bytes)
     if (const int error = herald_tracker__load(skeleton.get())) return explain(-error, "load");
 
     EbpfPrograms programs;
-    auto live = map_copy(bpf_map__fd(skeleton->maps.live), words * 8, kLivePin);
+    auto live = map_copy(bpf_map__fd(skeleton->maps.live), words * 8, kLivePin,
+                         HERALD_BITMAP_MAPPED_BYTES_MAX);
     if (!live) return pass(live);
     programs.live = std::move(*live);
     auto open_writes = map_copy(bpf_map__fd(skeleton->maps.open_writes),
@@ -121,7 +124,8 @@ Result<EbpfPrograms> load_programs(const EbpfShape& shape, uint64_t state_bytes)
                           MappedMap& to) -> Result<void> {
         auto fd = create_array(name, uint32_t(value_bytes), values);
         if (!fd) return pass(fd);
-        auto mapped = MappedMap::map(std::move(*fd), value_bytes * values, name);
+        auto mapped = MappedMap::map(std::move(*fd), value_bytes * values, name,
+                                     HERALD_BITMAP_MAPPED_BYTES_MAX);
         if (!mapped) return pass(mapped);
         to = std::move(*mapped);
         return {};
@@ -166,7 +170,8 @@ Result<EbpfPrograms> open_programs(const fs::path& dir, uint64_t state_bytes) {
         }
         return std::move(**fd);
     };
-    const auto open_map = [&](const char* name, uint64_t bytes, MappedMap& to) -> Result<void> {
+    const auto open_map = [&](const char* name, uint64_t bytes, MappedMap& to,
+                              uint64_t mapped_bytes_max = UINT64_MAX) -> Result<void> {
         auto fd = open(name);
         if (!fd) return pass(fd);
         if (bytes == 0) {
@@ -177,17 +182,20 @@ Result<EbpfPrograms> open_programs(const fs::path& dir, uint64_t state_bytes) {
             }
             bytes = uint64_t(info.value_size) * info.max_entries;
         }
-        auto mapped = MappedMap::map(std::move(*fd), bytes, name);
+        auto mapped = MappedMap::map(std::move(*fd), bytes, name, mapped_bytes_max);
         if (!mapped) return pass(mapped);
         to = std::move(*mapped);
         return {};
     };
+    const auto open_bitmap = [&](const char* name, uint64_t bytes, MappedMap& to) {
+        return open_map(name, bytes, to, HERALD_BITMAP_MAPPED_BYTES_MAX);
+    };
     if (auto opened = open_map(kStatePin, state_bytes, programs.state); !opened)
         return pass(opened);
-    if (auto opened = open_map(kLivePin, 0, programs.live); !opened) return pass(opened);
+    if (auto opened = open_bitmap(kLivePin, 0, programs.live); !opened) return pass(opened);
     const uint64_t bytes = programs.live.as<uint64_t>().size_bytes();
-    if (auto opened = open_map(kTodoPin, bytes, programs.todo); !opened) return pass(opened);
-    if (auto opened = open_map(kInFlightPin, bytes, programs.in_flight); !opened) {
+    if (auto opened = open_bitmap(kTodoPin, bytes, programs.todo); !opened) return pass(opened);
+    if (auto opened = open_bitmap(kInFlightPin, bytes, programs.in_flight); !opened) {
         return pass(opened);
     }
     if (auto opened = open_map(kOpenWritesPin, 0, programs.open_writes); !opened) {

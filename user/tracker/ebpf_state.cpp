@@ -34,8 +34,11 @@ Continuity EbpfState::continuity() const {
     continuity.session.bytes = from.session;
     continuity.next_session.bytes = from.next_session;
     continuity.acked_position = from.acked_position;
-    continuity.sent_position = from.sent_position;
     continuity.synced = from.synced != 0;
+    const uint64_t count = std::min<uint64_t>(from.sent_count, HERALD_SENT_SEGMENTS_MAX);
+    for (uint64_t i = 0; i < count; ++i) {
+        continuity.sent.push_back({from.sent[i].last_position, Uuid{from.sent[i].segment}});
+    }
     return continuity;
 }
 
@@ -47,8 +50,12 @@ void EbpfState::set_continuity(const Continuity& continuity) {
     to.session = continuity.session.bytes;
     to.next_session = continuity.next_session.bytes;
     to.acked_position = continuity.acked_position;
-    to.sent_position = continuity.sent_position;
     to.synced = continuity.synced ? 1 : 0;
+    HERALD_ASSERT(continuity.sent.size() <= HERALD_SENT_SEGMENTS_MAX);
+    to.sent_count = continuity.sent.size();
+    for (size_t i = 0; i < continuity.sent.size(); ++i) {
+        to.sent[i] = {continuity.sent[i].last_position, continuity.sent[i].segment.bytes};
+    }
     number.store(next);
 }
 

@@ -13,15 +13,22 @@
 #include <string_view>
 
 #include "user/tracker/ebpf_programs.h"
+#include "user/tracker/loss_ledger.h"
 #include "user/tracker/tracker.h"
 
 namespace herald::tracker {
 
+struct SentSegmentDisk {
+    uint64_t last_position;
+    std::array<std::byte, 16> segment;
+};
+
 struct ContinuityDisk {
     std::array<std::byte, 16> disk, session, next_session;
     uint64_t acked_position;
-    uint64_t sent_position;
     uint64_t synced;
+    uint64_t sent_count;
+    SentSegmentDisk sent[HERALD_SENT_SEGMENTS_MAX];
 };
 
 struct StateDisk {
@@ -32,7 +39,8 @@ struct StateDisk {
     uint64_t dev, diskseq, bytes;
     EbpfIds ids;
     // Event losses up to here were weighed: see EbpfTracker::drain().
-    uint64_t submissions_lost, completions_lost, passthrough, table_full;
+    Losses lost;
+    uint64_t passthrough, table_full;
     char gap[256];
     uint64_t continuity_number;  // slot number & 1 is the valid one
     ContinuityDisk continuity[2];

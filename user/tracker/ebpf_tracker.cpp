@@ -129,9 +129,11 @@ struct EbpfTracker::State {
           resumed(resumed_in),
           memory(programs.state.as<StateDisk>()[0]),
           map(programs.live.as<uint64_t>(), programs.todo.as<uint64_t>(),
-              programs.in_flight.as<uint64_t>(), blocks_of(device)),
-          open_writes(programs.open_writes.as<herald_open_write_abi>()) {}
+              programs.in_flight.as<uint64_t>(), blocks_of(device), window_opener()),
+          open_writes(programs.open_writes.as<herald_open_write_abi>()),
+          losses(memory.disk().lost) {}
 
+    WindowOpener window_opener();
     Result<std::array<uint64_t, HERALD_EBPF_COUNTERS>> read_counters() const;
     Result<std::array<uint64_t, 2>> skipped_runs() const;
     Result<void> check_device();
@@ -145,6 +147,7 @@ struct EbpfTracker::State {
     EbpfState memory;
     DirtyMap map;
     OpenWrites open_writes;
+    LossLedger losses;
     // Open entries of an idle disk, by slot.
     struct Suspect {
         uint64_t word;
@@ -152,6 +155,18 @@ struct EbpfTracker::State {
     };
     std::map<size_t, Suspect> suspects;
 };
+
+static_assert(MappedMap::kWindowBytes == kWindowWords * sizeof(uint64_t));
+
+WindowOpener EbpfTracker::State::window_opener() {
+    if (!programs.live.by_windows()) return {};
+    return [this](Bitmap bitmap, uint64_t window) {
+        MappedMap& mapped = bitmap == Bitmap::live   ? programs.live
+                            : bitmap == Bitmap::todo ? programs.todo
+                                                     : programs.in_flight;
+        mapped.open_window(window);
+    };
+}
 
 EbpfTracker::EbpfTracker(std::unique_ptr<State> state) : state_(std::move(state)) {}
 EbpfTracker::~EbpfTracker() = default;
@@ -311,8 +326,6 @@ Result<void> EbpfTracker::State::check_device() {
     return fail(ErrorKind::resync, "tracker of /dev/{}: {}; attach again", device.name, why);
 }
 
-// One lost event of a write is covered by the other. Both may be lost only if events of each kind
-// were lost, the submission first, since the last moment at which no write was in flight.
 Result<void> EbpfTracker::State::weigh_losses() {
     // Until a gap was dealt with nothing is weighed off: its compare may begin before a loss that
     // is found now, and clear_gap() would wipe that out with it.
@@ -322,9 +335,11 @@ Result<void> EbpfTracker::State::weigh_losses() {
     if (!counted) return pass(counted);
     const auto passthrough = (*counted)[HERALD_EBPF_PASSTHROUGH];
     if (passthrough != weighed.passthrough) {
-        memory.set_gap(fmt::format(
-            "{} passthrough commands that may have written passed by; where cannot be known",
-            passthrough - weighed.passthrough));
+        memory.set_gap(
+            fmt::format("passthrough commands that may have written passed by ({} of them issued "
+                        "or completed); "
+                        "where cannot be known",
+                        passthrough - weighed.passthrough));
         weighed.passthrough = passthrough;
     }
     const auto table_full = (*counted)[HERALD_EBPF_TABLE_FULL];
@@ -335,33 +350,25 @@ Result<void> EbpfTracker::State::weigh_losses() {
     auto skipped = skipped_runs();
     if (!skipped) return pass(skipped);
     // A write without a slot is remembered by its completion alone, as if its submission was lost.
-    const uint64_t submissions = (*skipped)[0] + table_full;
-    const uint64_t completions = (*skipped)[1];
-    if (submissions == weighed.submissions_lost && completions == weighed.completions_lost) {
-        return {};
-    }
-    if (submissions != weighed.submissions_lost && completions != weighed.completions_lost) {
+    const Losses lost{(*skipped)[0] + table_full, (*skipped)[1]};
+    if (!losses.any(lost)) return {};
+    if (const auto both = losses.both(lost)) {
         memory.set_gap(fmt::format(
             "the kernel skipped the tracker at {} submissions and {} completions (of all disks): "
             "a write may have been missed at both ends",
-            submissions - weighed.submissions_lost, completions - weighed.completions_lost));
-        weighed.submissions_lost = submissions;
-        weighed.completions_lost = completions;
+            both->submissions, both->completions));
         return {};
     }
     auto writing = writes_in_flight(device);
     if (!writing) return pass(writing);
-    if (!*writing || **writing != 0) return {};
-    // Idle: both events of every write so far are behind us. Only if nothing was lost while this
-    // was found out, or a write that began meanwhile would be weighed by halves.
+    // Only if nothing was lost while this was found out, or a write that began meanwhile would be
+    // weighed by halves.
     auto again = skipped_runs();
     if (!again) return pass(again);
     auto counted_again = read_counters();
     if (!counted_again) return pass(counted_again);
-    if (*again == *skipped && (*counted_again)[HERALD_EBPF_TABLE_FULL] == table_full) {
-        weighed.submissions_lost = submissions;
-        weighed.completions_lost = completions;
-    }
+    if (*again != *skipped || (*counted_again)[HERALD_EBPF_TABLE_FULL] != table_full) return {};
+    losses.looked(lost, *writing && **writing == 0, std::chrono::steady_clock::now());
     return {};
 }
 

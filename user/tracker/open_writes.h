@@ -10,6 +10,7 @@
 #include <linux/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -33,8 +34,9 @@ class OpenWrites {
     // Closes the entry unless its request was issued or completed since.
     void forget(const Entry& entry);
     // Gives the slots of closed writes to whoever comes next: for a table full of requests that no
-    // longer exist (another I/O scheduler was set).
-    void release_closed();
+    // longer exist (another I/O scheduler was set). A program that opens a slot meanwhile sees that
+    // and counts it. `between` is for tests: called between the steps.
+    void release_closed(const std::function<void(size_t slot)>& between = {});
 
   private:
     std::span<herald_open_write_abi> slots_;

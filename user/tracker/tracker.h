@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "user/base/result.h"
 #include "user/base/uuid.h"
@@ -21,6 +22,12 @@ struct Extent {
     uint64_t length = 0;
 };
 
+struct SentSegment {
+    uint64_t last_position = 0;
+    Uuid segment;
+    bool operator==(const SentSegment&) const = default;
+};
+
 // What a replicator must remember exactly as long as the dirty map is remembered: kept in the
 // same pinned memory, so that both are lost together or not at all.
 struct Continuity {
@@ -28,9 +35,11 @@ struct Continuity {
     Uuid session;                 // the session that last wrote here; nil before the first
     Uuid next_session;            // a session that was asked for and may have been granted
     uint64_t acked_position = 0;  // newest position whose bits may have been cleared
-    // Newest position that may have been sent. A server that holds more got it from a later state
-    // of this machine (a snapshot was reverted) or from a clone.
-    uint64_t sent_position = 0;
+    // The segments that the server may end with: the one it ended with when the session began or
+    // at the newest acknowledgement, and those that may have been sent since, in order; at most
+    // HERALD_SENT_SEGMENTS_MAX. A server that ends with another got it from a later state of this
+    // machine (a snapshot was reverted) or from a clone.
+    std::vector<SentSegment> sent;
     bool synced = false;  // an initial sync was completed at some time
 };
 

@@ -56,6 +56,7 @@ wire::PointInfo to_info(const PointRow& row) {
     info.name = row.name;
     info.disk_bytes = row.disk_bytes;
     info.sent_bytes = row.sent_bytes;
+    info.refusal = row.refusal;
     info.raw_bytes = row.raw_bytes;
     return info;
 }

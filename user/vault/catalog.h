@@ -105,6 +105,10 @@ class Catalog {
     // one disk are taken in the order given.
     virtual Result<std::vector<CatalogOutcome>> commit(std::span<const Commit> commits) = 0;
 
+    // After a restore from a backup: every disk's epoch becomes at_least or the next, whichever is
+    // greater, and belongs to `nobody`, a session that no replicator has. All in one durable step.
+    virtual Result<void> bump_epochs(uint64_t at_least, const Uuid& nobody) = 0;
+
     virtual Result<std::vector<DiskRow>> disks() = 0;  // by name, then id
     virtual Result<std::optional<DiskRow>> disk(const Uuid& disk) = 0;
     // Recovery points, oldest first.

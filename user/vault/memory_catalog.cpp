@@ -42,6 +42,7 @@ Result<GrantReply> MemoryCatalog::grant(const Uuid& disk, const Uuid& machine,
     reply.grant.previous_session = row.previous_session;
     if (!entry.segments.empty()) reply.grant.head_epoch = entry.segments.rbegin()->second.epoch;
     reply.grant.digests = !entry.digests.empty();
+    reply.grant.complete = row.state.complete();
     return reply;
 }
 
@@ -93,6 +94,16 @@ CatalogOutcome MemoryCatalog::commit_one(const Commit& commit) {
         }
     }
     return CatalogOutcome::done;
+}
+
+Result<void> MemoryCatalog::bump_epochs(uint64_t at_least, const Uuid& nobody) {
+    for (auto& [id, entry] : state_) {
+        entry.row.epoch = std::max(entry.row.epoch + 1, at_least);
+        entry.row.previous_session = entry.row.session;
+        entry.row.session = nobody;
+        entry.sessions.insert(nobody);
+    }
+    return {};
 }
 
 Result<std::vector<DiskRow>> MemoryCatalog::disks() {

@@ -29,6 +29,7 @@ class MemoryCatalog : public Catalog {
     Result<GrantReply> grant(const Uuid& disk, const Uuid& machine,
                              const wire::SessionRequest& request) override;
     Result<std::vector<CatalogOutcome>> commit(std::span<const Commit> commits) override;
+    Result<void> bump_epochs(uint64_t at_least, const Uuid& nobody) override;
     Result<std::vector<DiskRow>> disks() override;
     Result<std::optional<DiskRow>> disk(const Uuid& disk) override;
     Result<std::vector<PointRow>> points(const Uuid& disk) override;

@@ -161,7 +161,10 @@ class Restore {
         if (!writer_) {
             Fd fd(::fcntl(request_.fd, F_DUPFD_CLOEXEC, 0));
             if (!fd) return fail_errno(errno, request_.target);
-            auto writer = hrl::ImageWriter::open(std::move(fd), request_.target, header.disk_bytes);
+            std::optional<uint64_t> final_bytes;
+            if (request_.disk_bytes != 0) final_bytes = request_.disk_bytes;
+            auto writer = hrl::ImageWriter::open(std::move(fd), request_.target, header.disk_bytes,
+                                                 final_bytes);
             if (!writer) return pass(writer);
             writer_ = std::move(*writer);
         }

@@ -40,10 +40,12 @@ std::unique_ptr<SegmentProvider> local_provider(Catalog& catalog, store::ObjectS
 
 struct RestoreRequest {
     Uuid disk;
-    uint64_t position = 0;    // of the recovery point's tag
-    uint64_t disk_bytes = 0;  // at the point; what lies behind it in a larger target stays
-    int fd = -1;              // borrowed, open for reading and writing
-    std::string target;       // for messages
+    uint64_t position = 0;  // of the recovery point's tag
+    // At the point; what lies behind it in a larger target stays. A device must have as many, also
+    // where the disk was larger before. 0: not known.
+    uint64_t disk_bytes = 0;
+    int fd = -1;         // borrowed, open for reading and writing
+    std::string target;  // for messages
 };
 
 struct RestoreProgress {

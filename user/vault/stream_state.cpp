@@ -8,13 +8,18 @@
 
 namespace herald::vault {
 
-using hrl::Consistency;
 using hrl::RecordKind;
 using hrl::StreamMode;
 
 namespace {
-constexpr char kGrew[] = "the disk grew and was not scanned since";
+using hrl::ScanCause;
+
+bool is_whole(ScanCause cause) {
+    return cause == ScanCause::initial || cause == ScanCause::full || cause == ScanCause::digest;
 }
+
+constexpr char kGrew[] = "the disk grew and was not scanned since";
+}  // namespace
 
 void StreamState::begin_segment(uint64_t disk_bytes) {
     if (disk_bytes != disk_bytes_) quiescent_ = false;
@@ -34,7 +39,7 @@ Result<std::optional<TagVerdict>> StreamState::observe(const hrl::Record& record
     if (record.kind == RecordKind::tag) {
         auto tag = hrl::decode_tag(record.data);
         if (!tag) return pass(tag);
-        std::string why = refusal(tag->consistency);
+        std::string why = refusal();
         return std::optional(
             TagVerdict{std::move(*tag), record.position, disk_bytes_, std::move(why)});
     }
@@ -54,7 +59,7 @@ Result<std::optional<TagVerdict>> StreamState::observe(const hrl::Record& record
                 return fail(ErrorKind::corrupt, "record {}: {} scans are open already",
                             record.position, open_.size());
             }
-            open_.push_back({mark->scan, true});
+            open_.push_back({mark->scan, is_whole(mark->cause), true});
             break;
         }
         case RecordKind::scan_end: {
@@ -65,16 +70,16 @@ Result<std::optional<TagVerdict>> StreamState::observe(const hrl::Record& record
             });
             // The end of a scan that never began proves nothing about the disk.
             if (scan == open_.end()) break;
-            const bool covers = scan->covers;
+            const OpenScan ended = *scan;
             open_.erase(scan);
             if (mark->unreadable_blocks > 0) {
                 need_scan(fmt::format("{} blocks of the disk could not be read in its last scan",
                                       mark->unreadable_blocks));
                 break;
             }
-            ever_scanned_ = true;
-            if (covers) needs_scan_.clear();
-            quiescent_ = mark->quiescent && open_.empty() && needs_scan_.empty();
+            ever_scanned_ = ever_scanned_ || ended.whole;
+            if (ended.covers) needs_scan_.clear();
+            quiescent_ = mark->quiescent && open_.empty() && needs_scan_.empty() && ever_scanned_;
             break;
         }
         case RecordKind::mode_change: {
@@ -113,6 +118,7 @@ Result<std::optional<TagVerdict>> StreamState::observe(const hrl::Record& record
 std::string StreamState::standing_refusal() const {
     if (!active_) return "no session has begun";
     if (!needs_scan_.empty()) return needs_scan_;
+    if (!ever_scanned_) return "no scan of the whole disk has ended yet";
     if (mode_ == StreamMode::extents || mode_ == StreamMode::map) {
         return fmt::format("the stream is in mode {} and misses data", hrl::to_string(mode_));
     }
@@ -120,16 +126,13 @@ std::string StreamState::standing_refusal() const {
     return {};
 }
 
-std::string StreamState::refusal(Consistency consistency) const {
-    // Named first: without a freeze an unordered tracker cannot make a moment at all.
-    if (active_ && mode_ == StreamMode::unordered && consistency < Consistency::filesystem) {
-        return "the tracker does not see the order of writes: only a frozen disk makes a point";
-    }
+std::string StreamState::refusal() const {
     std::string standing = standing_refusal();
     if (!standing.empty()) return standing;
     if (!open_.empty()) return "a scan is under way";
     if (mode_ == StreamMode::unordered && !quiescent_) {
-        return "the last scan did not find the disk quiescent, or writes followed it";
+        return "the last scan did not find the disk quiescent, or writes followed it: this tracker "
+               "does not see the order of writes";
     }
     return {};
 }
@@ -139,16 +142,12 @@ std::string StreamState::state() const {
     return standing_refusal().empty() ? "protected" : "fuzzy";
 }
 
-std::string StreamState::cause() const {
-    std::string standing = standing_refusal();
-    if (standing.empty() && !ever_scanned_) standing = "the first scan has not ended";
-    return standing;
-}
+std::string StreamState::cause() const { return standing_refusal(); }
 
 std::string StreamState::serialize() const {
     nlohmann::json open = nlohmann::json::array();
     for (const OpenScan& scan : open_)
-        open.push_back({{"scan", scan.scan}, {"covers", scan.covers}});
+        open.push_back({{"scan", scan.scan}, {"whole", scan.whole}, {"covers", scan.covers}});
     return nlohmann::json{{"version", 1},
                           {"disk_bytes", disk_bytes_},
                           {"mode", unsigned(mode_)},
@@ -176,7 +175,8 @@ Result<StreamState> StreamState::parse(std::string_view text) {
         state.quiescent_ = json.at("quiescent").get<bool>();
         state.needs_scan_ = json.at("needs_scan").get<std::string>();
         for (const auto& scan : json.at("open")) {
-            state.open_.push_back({scan.at("scan").get<uint64_t>(), scan.at("covers").get<bool>()});
+            state.open_.push_back({scan.at("scan").get<uint64_t>(), scan.at("whole").get<bool>(),
+                                   scan.at("covers").get<bool>()});
         }
         return state;
     } catch (const nlohmann::json::exception& error) {

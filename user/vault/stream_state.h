@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // StreamState observes the records of one change stream in order and says of each tag whether the
 // image at it is a recovery point, or why not.
-// A stream is fuzzy: before its first session; while a scan is open; from an activation, a re-read,
-// a growth of the disk or a change of mode until a scan that began after it has ended; after a scan
-// that could not read a block until one ends that could. An unordered stream holds a point only
-// right after a quiescent scan_end (nothing but tags between), and only for a tag taken under a
-// freeze. A refused tag is reported with its reason, never dropped.
-// Callers: one thread; sans I/O; copyable, so that a commit can fail without a trace.
+// A stream is fuzzy: before its first session; until a scan of the whole disk (cause initial, full
+// or digest) has ended, for catching up adds to a copy that must be there; while a scan is open;
+// from an activation, a re-read, a growth of the disk or a change of mode until a scan that began
+// after it has ended; after a scan that could not read a block until one ends that could. An
+// unordered stream holds a point only right after a quiescent scan_end (nothing but tags between),
+// and only for a tag taken under a freeze. A refused tag is reported with its reason, never
+// dropped. Callers: one thread; sans I/O; copyable, so that a commit can fail without a trace.
 // Failure: corrupt when a marker's payload does not decode or scans are open without bound.
 #pragma once
 
@@ -35,13 +36,15 @@ class StreamState {
     // As observe() of a write, zeroes or discard: all the same to the rules above.
     void observe_data();
 
-    // Why a tag of this consistency at this place would be refused; empty when it would land.
-    std::string refusal(hrl::Consistency consistency) const;
-    // "initial sync" until a first scan has ended; "fuzzy" while the end of the stream can be no
-    // moment; else "protected". An unordered stream between points is "protected".
+    // Why a tag at this place would be refused; empty when it would land.
+    std::string refusal() const;
+    // "initial sync" until a first scan of the whole disk has ended; "fuzzy" while the end of the
+    // stream can be no moment; else "protected". An unordered stream between points is "protected".
     std::string state() const;
     std::string cause() const;  // why it is not "protected"; empty when it is
 
+    // A scan of the whole disk has ended: what follows may be catching up.
+    bool complete() const { return ever_scanned_; }
     uint64_t disk_bytes() const { return disk_bytes_; }
     hrl::StreamMode mode() const { return mode_; }
 
@@ -53,6 +56,7 @@ class StreamState {
   private:
     struct OpenScan {
         uint64_t scan = 0;
+        bool whole = false;   // of the whole disk, not only of what changed
         bool covers = false;  // began after whatever made the stream need a scan
         bool operator==(const OpenScan&) const = default;
     };
@@ -62,7 +66,7 @@ class StreamState {
     uint64_t disk_bytes_ = 0;
     hrl::StreamMode mode_ = hrl::StreamMode::unordered;
     bool active_ = false;        // a session has begun
-    bool ever_scanned_ = false;  // a scan has ended without unreadable blocks
+    bool ever_scanned_ = false;  // a scan of the whole disk has ended, with no unreadable block
     bool quiescent_ = false;     // nothing but tags since a quiescent scan_end
     std::string needs_scan_;     // why a scan has to end before any moment; empty when it has
     std::vector<OpenScan> open_;

@@ -32,11 +32,15 @@ struct SessionGrant {
     // not only granted before but used: by a later state of this machine, if this one knows nothing
     // of it (a snapshot was reverted).
     uint64_t head_epoch = 0;
+    // The stream holds a scan of the whole disk, so that catching up is enough. A server whose
+    // catalog was restored from a backup may hold less than the replicator remembers.
+    bool complete = false;
 };
 
 struct SegmentAck {
     uint64_t received = 0;  // everything up to here is durable at the server
     uint64_t stored = 0;    // everything up to here is durable in store and catalog
+    Uuid head_segment;      // the segment that ends at `stored`; nil for an empty stream
 };
 
 struct ErrorBody {
@@ -71,6 +75,7 @@ struct PointInfo {
     uint64_t disk_bytes = 0;
     uint64_t sent_bytes = 0;  // segment files since the point before
     uint64_t raw_bytes = 0;   // the same before compression
+    std::string refusal;      // why it is no recovery point; empty when it is one
 };
 
 struct SegmentInfo {

@@ -138,12 +138,14 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, SessionGran
     v.number("window_segments", m.window_segments, 1, 1024);
     v.flag("digests", m.digests);
     v.number("head_epoch", m.head_epoch, 0, kAny);
+    v.flag("complete", m.complete);
 }
 
 template <class V, class M>
 void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, SegmentAck> {
     v.number("received", m.received, 0, kAny);
     v.number("stored", m.stored, 0, kAny);
+    v.id("head_segment", m.head_segment);
 }
 
 template <class V, class M>
@@ -181,6 +183,7 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, PointInfo> 
     v.number("disk_bytes", m.disk_bytes, 0, HERALD_DISK_BYTES_MAX);
     v.number("sent_bytes", m.sent_bytes, 0, kAny);
     v.number("raw_bytes", m.raw_bytes, 0, kAny);
+    v.text("refusal", m.refusal, 0, kSentenceBytesMax);
 }
 
 template <class V, class M>

@@ -12,18 +12,20 @@
 #include <linux/types.h>
 #endif
 
-#define HERALD_EBPF_LAYOUT 1u
+#define HERALD_EBPF_LAYOUT 2u
 
 /* log2 of HERALD_BLOCK_BYTES / HERALD_SECTOR_BYTES: one bit for 128 sectors. */
 #define HERALD_EBPF_BLOCK_SECTORS_SHIFT 7
 
 /*
  * One slot of the table of open writes. `request` names the kernel's request (its distance in
- * memory from its queue) and stays once claimed, as a disk's requests are a fixed pool; `extent` is
+ * memory from its queue) and stays once claimed, as a disk's requests are a fixed pool, until user
+ * space releases it (HERALD_EBPF_REQUEST_RELEASED; never 0 again, at which a search ends); `extent`
+ * is
  *   bits 60..63  a number that changes each time the request is issued
- *   bits 30..59  blocks, 0 when the write is closed
- *   bits  0..29  first block
- * so that opening and closing are one atomic step each, also from user space.
+ *   bits 30..59  blocks, 0 when the write is closed; all ones: to the end of the disk
+ *   bits  0..29  first block; of a closed write all ones while user space releases the slot, else 0
+ * so that opening, closing and beginning a release are one atomic step each.
  */
 struct herald_open_write_abi {
     __u64 request;
@@ -33,6 +35,8 @@ struct herald_open_write_abi {
 #define HERALD_EBPF_EXTENT_BITS 30
 #define HERALD_EBPF_EXTENT_MASK ((1ull << HERALD_EBPF_EXTENT_BITS) - 1)
 #define HERALD_EBPF_EXTENT_ISSUE_SHIFT 60
+#define HERALD_EBPF_EXTENT_RELEASING HERALD_EBPF_EXTENT_MASK
+#define HERALD_EBPF_REQUEST_RELEASED 1ull
 
 /* Slots looked at for one request before the table counts as full. */
 #define HERALD_EBPF_PROBES_MAX 32
@@ -43,9 +47,15 @@ enum herald_ebpf_counter {
     HERALD_EBPF_COMPLETIONS = 1,
     /* A request was issued while its previous write was open: that completion was not seen. */
     HERALD_EBPF_REISSUED_OPEN = 2,
-    /* A write found no slot: if its completion is skipped too, nothing remembers it. */
+    /*
+     * A write found no slot, or user space released it meanwhile: if its completion is skipped too,
+     * nothing remembers it.
+     */
     HERALD_EBPF_TABLE_FULL = 3,
-    /* Passthrough commands that may have written: where is not known. */
+    /*
+     * Events of passthrough commands that may have written, where is not known: issued and
+     * completed, as a compare that the first asks for may read before the command does its work.
+     */
     HERALD_EBPF_PASSTHROUGH = 4,
     /* Another disk under the same device number. */
     HERALD_EBPF_FOREIGN = 5,

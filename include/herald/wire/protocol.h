@@ -6,6 +6,7 @@
 //   machine certificate:
 //     POST /v1/disks/{disk}/session             SessionRequest -> SessionGrant
 //     PUT  /v1/disks/{disk}/segments/{first}    segment bytes  -> SegmentAck
+//     GET  /v1/disks/{disk}/head                    -> SegmentAck: what a segment's answer says
 //     GET  /v1/disks/{disk}/digests?first=&count=   -> count * 16 bytes; zero means not known
 //   operator certificate:
 //     GET  /v1/disks                            -> {"disks": [DiskInfo]}

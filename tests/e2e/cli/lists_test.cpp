@@ -62,6 +62,32 @@ TEST_CASE("disks, points and status show what the server holds") {
     CHECK(site.herald({"status"}).status == 0);
 }
 
+TEST_CASE("a refused point is listed only with --all, with its reason") {
+    TestSite site;
+    auto machine = site.client("machine");
+    TestStream stream(site.machine(), 1u << 20, test_seed());
+    REQUIRE(stream.open_session(*machine).status == 200);
+    stream.deliver(*machine, "good");
+    stream.deliver(*machine, "restless", false);
+    const auto plain = site.herald({"points", "/dev/test"});
+    CHECK_FALSE(has(plain.out, "restless"));
+    const auto all = site.herald({"points", "/dev/test", "--all"});
+    INFO(all.out << all.err);
+    REQUIRE(all.status == 0);
+    CHECK(has(all.out, "good"));
+    CHECK(has(all.out, "restless"));
+    CHECK(has(all.out, "is no recovery point: the last scan did not find the disk quiescent"));
+    const auto listed = json::parse(site.herald({"points", "/dev/test", "--all", "--json"}).out);
+    REQUIRE(listed["points"].size() == 2);
+    CHECK(listed["points"][0]["refusal"] == "");
+    CHECK(listed["points"][1]["refusal"] != "");
+    // It cannot be restored, not even by its id.
+    const auto restored =
+        site.herald({"restore", "/dev/test", "--point", std::string(listed["points"][1]["id"]),
+                     "--to", (site.dir() / "image").native()});
+    CHECK(restored.status == 6);
+}
+
 TEST_CASE("an unknown disk, an unknown point and an ambiguous name are refused by name") {
     TestSite site;
     auto machine = site.client("machine");

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which disks the daemon protects as they come, go and change their names, and what it answers
 // meanwhile.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/mount.h>
 
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "herald/limits.h"
 #include "tests/catch.hpp"
 #include "tests/e2e/replicator/protected_machine.h"
+#include "user/tracker/ebpf_tracker.h"
 
 using namespace herald;
 using namespace herald::test;
@@ -70,12 +74,11 @@ TEST_CASE("a chosen disk is found again under another name, and can be let go wh
     {
         Attached again(file);
         REQUIRE(again.device != before);
-        for (int i = 0; i < 300 && path_of(list, identity).empty(); ++i) {
-            std::this_thread::sleep_for(50ms);
-            list = machine.ask({{"op", "list"}});
-        }
+        // Protected first, then written down, then no longer missing.
+        list = machine.wait_for({{"op", "list"}}, [&](const auto& now) {
+            return !path_of(now, identity).empty() && now["missing"].empty();
+        });
         REQUIRE(path_of(list, identity) == again.device);
-        REQUIRE(list["missing"].empty());
         machine.kill();
     }
     machine.start();
@@ -179,15 +182,86 @@ TEST_CASE("points that nobody waits for any more do not hold the control socket"
     ProtectedMachine machine("16M");
     machine.site().server().signal(SIGSTOP);  // no session is granted, so no point is taken
     machine.start();
-    machine.ask({{"op", "list"}});
-    for (unsigned i = 0; i < HERALD_CONTROL_CONNECTIONS_MAX; ++i) {
+    machine.wait_for({{"op", "list"}}, [](const auto& list) { return !list["disks"].empty(); });
+    constexpr unsigned kAtOnce = HERALD_CONTROL_CONNECTIONS_MAX;
+    const nlohmann::json request{{"op", "tag"}, {"disk", machine.disk().device()}, {"name", "p"}};
+    for (unsigned i = 0; i < 3 * kAtOnce; ++i) {
         auto client = agent::ControlClient::connect(machine.site().dir() / "run/r.sock");
         REQUIRE(client);
-        REQUIRE(client->send({{"op", "tag"}, {"disk", machine.disk().device()}, {"name", "p"}}));
+        REQUIRE(client->send(request));
+        if (i % kAtOnce != kAtOnce - 1) continue;
+        std::this_thread::sleep_for(1s);
+        auto answer = machine.try_ask({{"op", "list"}});
+        INFO((answer ? "" : answer.error().message));
+        CHECK(answer);
     }
-    std::this_thread::sleep_for(1s);
-    auto answer = machine.try_ask({{"op", "list"}});
-    INFO((answer ? "" : answer.error().message));
-    CHECK(answer);
+    // Nor do they heap up where nobody takes them out.
+    const auto waiting = machine.status()["points_waiting"].get<unsigned>();
+    CHECK(waiting > 0);
+    CHECK(waiting <= kAtOnce);
     machine.site().server().signal(SIGCONT);
+}
+
+TEST_CASE("a disk plugged in again under another name is found while the replicator runs") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    TempDir dir;
+    const auto file = dir.path() / "moved", filler = dir.path() / "filler";
+    for (const auto& path : {file, filler}) sh("truncate -s 8M " + path.native());
+    machine.start();
+    std::optional<Attached> first(std::in_place, file);
+    const std::string before = first->device;
+    const auto chosen = machine.ask({{"op", "protect"}, {"path", before}})["disk"];
+    const nlohmann::json status{{"op", "status"}, {"disk", chosen["disk"]}};
+    const auto is_protected = [](const auto& disk) { return disk["state"] == "protected"; };
+    machine.wait_for(status, is_protected);
+    machine.kill();
+    // While somebody else holds the tracker the replicator does not have the device open, so that
+    // it can be taken away, and tries again and again.
+    tracker::EbpfOptions options;
+    options.bpf_dir = machine.bpf_dir();
+    options.state_dir = machine.state_dir();
+    options.device = before;
+    options.disk = *Uuid::parse(chosen["disk"].get<std::string>());
+    auto held = tracker::EbpfTracker::attach(options);
+    INFO((held ? "" : held.error().message));
+    REQUIRE(held);
+    machine.start();
+    machine.wait_for({{"op", "list"}}, [](const auto& list) { return list["disks"].size() == 2; });
+    machine.wait_for(status, [](const auto& disk) {
+        return disk["cause"].template get<std::string>().find("another process") !=
+               std::string::npos;
+    });
+    first.reset();
+    Attached other(filler, before), again(file);
+    REQUIRE(again.device != before);
+    held->reset();
+    const auto now = machine.wait_for(status, is_protected);
+    CHECK(now["path"] == again.device);
+    CHECK(now["gap"].get<std::string>().find("attached again") != std::string::npos);
+    // The old name is another disk's.
+    CHECK_FALSE(machine.try_ask({{"op", "status"}, {"disk", before}}));
+}
+
+TEST_CASE("a look at a disk that never returns holds up neither the others nor the end") {
+    NEEDS_PROTECTED_MACHINE();
+    TempDir dir;
+    // A filesystem whose daemon never answers: stat() of what is in it does not return.
+    const Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+    REQUIRE(fuse);
+    REQUIRE(::mount("hung", dir.path().c_str(), "fuse", MS_NOSUID | MS_NODEV,
+                    fmt::format("fd={},rootmode=40000,user_id=0,group_id=0", fuse.get()).c_str()) ==
+            0);
+    struct Unmount {
+        ~Unmount() { ::umount2(dir.c_str(), MNT_FORCE | MNT_DETACH); }
+        std::filesystem::path dir;
+    } const unmount{dir.path()};
+    ProtectedMachine machine("16M",
+                             "\n[[disk]]\npath = \"" + (dir.path() / "disk").native() + "\"\n");
+    machine.start();
+    machine.wait_clean();
+    machine.replicator().signal(SIGTERM);
+    const auto end = machine.replicator().wait(20s);
+    REQUIRE(end);
+    CHECK(end->status == 0);
 }

@@ -13,6 +13,7 @@
 #include "herald/limits.h"
 #include "tests/catch.hpp"
 #include "tests/e2e/replicator/protected_machine.h"
+#include "user/wire/messages.h"
 
 using namespace herald;
 using namespace herald::test;
@@ -147,6 +148,52 @@ TEST_CASE("killed at any step of a compare, the compare is begun again and nothi
         if (!died) test.machine.kill();
         test.recover(step, true);
     }
+}
+
+TEST_CASE("killed when the whole disk was just marked, it is sent and nothing is missed") {
+    NEEDS_PROTECTED_MACHINE();
+    Killing test;
+    test.write(6);
+    test.machine.start("replicator.marked_all");
+    for (int i = 0; i < 100 && !test.machine.died_within(20ms); ++i) {
+        (void)test.machine.try_ask(
+            {{"op", "resync"}, {"disk", test.machine.disk().device()}, {"how", "full"}});
+        test.write(1);
+    }
+    REQUIRE(test.machine.died_within(10s));
+    test.recover("replicator.marked_all", true);
+}
+
+TEST_CASE(
+    "killed when it dropped a session that was superseded, it asks for another and compares") {
+    NEEDS_PROTECTED_MACHINE();
+    Killing test;
+    test.machine.start();
+    const auto disk = test.machine.status();
+    test.machine.kill();
+    test.write(6);
+    test.machine.start("replicator.granted");
+    REQUIRE(test.machine.died_within(10s));
+    // Somebody else's session: the one that was granted is fenced before anybody learned of it.
+    wire::SessionRequest request;
+    request.session = Uuid::random();
+    request.name = "other";
+    request.identity = disk["identity"];
+    request.disk_bytes = disk["bytes"];
+    request.block_bytes = HERALD_BLOCK_BYTES;
+    const std::string body = wire::encode(request);
+    auto granted = test.machine.site().client("machine")->send(
+        {"POST",
+         "/v1/disks/" + disk["disk"].get<std::string>() + "/session",
+         {{"content-type", "application/json"}},
+         as_bytes(body)},
+        10s);
+    REQUIRE(granted);
+    INFO(as_text(granted->body));
+    REQUIRE(granted->status == 200);
+    test.machine.start("replicator.intention_dropped");
+    REQUIRE(test.machine.died_within(20s));
+    test.recover("replicator.intention_dropped", true);
 }
 
 TEST_CASE("killed at random instants, the next point is exact and little is read again") {

@@ -3,7 +3,10 @@
 #include <signal.h>
 
 #include <fcntl.h>
+#include <cstring>
 #include <iostream>
+#include <mutex>
+#include <set>
 #include <thread>
 
 #include "tests/catch.hpp"
@@ -193,4 +196,115 @@ TEST_CASE("resync by an operator: digest sends what differs, full sends all, bot
     auto point = machine.tag("after");
     REQUIRE(point);
     REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());
+}
+
+namespace {
+
+// Blocks of one file, each write durable before the next: which of them an image holds tells
+// whether the image is one that the disk went through.
+class OrderedWriter {
+  public:
+    explicit OrderedWriter(const std::filesystem::path& file) {
+        fd_ = *open_file(file, O_RDWR | O_CREAT);
+        for (unsigned i = 0; i < kBlocks; ++i) write();
+        thread_ = std::thread([this] {
+            while (!stop_) {
+                {
+                    const std::lock_guard lock(pause);
+                    write();
+                }
+                std::this_thread::sleep_for(15ms);
+            }
+        });
+    }
+    ~OrderedWriter() {
+        stop_ = true;
+        thread_.join();
+    }
+    uint64_t written() const { return written_; }
+    // The newest number in an image; fails where an older write is missing beside it.
+    static uint64_t newest_in(const std::filesystem::path& image) {
+        auto fd = *open_file(image, O_RDONLY);
+        const auto size = std::filesystem::file_size(image);
+        std::set<uint64_t> found;
+        for (uint64_t at = 0; at + kBytes <= size; at += kBytes) {
+            uint64_t head[2];
+            REQUIRE(read_exact(fd.get(), at, std::as_writable_bytes(std::span(head)), "image"));
+            if (head[0] == kMagic) found.insert(head[1]);
+        }
+        REQUIRE(found.size() == kBlocks);
+        REQUIRE(*found.rbegin() - *found.begin() == kBlocks - 1);
+        return *found.rbegin();
+    }
+
+    std::mutex pause;
+
+  private:
+    static constexpr unsigned kBlocks = 64;
+    static constexpr uint64_t kBytes = 4096;
+    static constexpr uint64_t kMagic = 0x6b636f6c62676e72;
+
+    void write() {
+        const uint64_t number = written_ + 1;
+        Bytes block(kBytes, std::byte(number));
+        std::memcpy(block.data(), &kMagic, 8);
+        std::memcpy(block.data() + 8, &number, 8);
+        if (!write_exact(fd_.get(), number % kBlocks * kBytes, block, "ring")) return;
+        if (::fdatasync(fd_.get()) == 0) written_ = number;
+    }
+    Fd fd_;
+    std::atomic<uint64_t> written_{0};
+    std::atomic<bool> stop_{false};
+    std::thread thread_;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "a filesystem that knows no freeze is named, and the point is exact while it is written") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("64M");
+    const std::string first = machine.disk().add_partition(1, 30);
+    const std::string second = machine.disk().add_partition(32, 30);
+    MountedAt frozen("ext4", first, machine.site().dir() / "ext4");
+    // Through fuse: as vfat does in the kernel, it goes on writing whatever is frozen beside it.
+    MountedAt unfrozen("ntfs", second, machine.site().dir() / "ntfs");
+    machine.start();
+    OrderedWriter writer(unfrozen.path() / "ring");
+    Workload workload(frozen.path());
+    machine.wait_protected();
+    // Nobody waits for the writer here: the image has to be one that the disk went through.
+    const uint64_t before = writer.written();
+    auto point = machine.tag("running");
+    INFO((point ? "" : point.error().message));
+    REQUIRE(point);
+    CHECK((*point)["consistency"] == "crash");
+    REQUIRE((*point)["not_frozen"].size() == 1);
+    CHECK((*point)["not_frozen"][0] ==
+          "fuseblk at " + unfrozen.path().native() + ": fuseblk has no freeze");
+    CHECK(machine.status()["last_point"]["not_frozen"] == (*point)["not_frozen"]);
+    const auto points = machine.site().herald({"points", machine.status()["disk"], "--json"});
+    CHECK(points.out.find("\"crash\"") != std::string::npos);
+    const auto image = machine.restore((*point)["id"]);
+    CHECK(OrderedWriter::newest_in(image) >= before);
+    // And where the disk can be looked at: stopped for that, it must not have been written since
+    // the last drain, or the point is refused.
+    unsigned landed = 0, refused = 0;
+    for (int i = 0; i < 100 && landed < 3; ++i) {
+        std::string hash;
+        std::unique_lock<std::mutex> paused;
+        point = machine.tag(fmt::format("held {}", i), [&] {
+            paused = std::unique_lock(writer.pause);
+            hash = machine.sha256_of_disk();
+        });
+        if (!point) {
+            ++refused;
+            CHECK(point.error().message.find("fuseblk") != std::string::npos);
+            continue;
+        }
+        ++landed;
+        REQUIRE(machine.sha256_of_point((*point)["id"]) == hash);
+    }
+    INFO(refused << " refused");
+    REQUIRE(landed == 3);
 }

@@ -21,17 +21,17 @@ std::string missing_for_protected_machine() {
     return tracker ? std::string() : tracker.error().message;
 }
 
-ProtectedMachine::ProtectedMachine(const std::string& disk_size, const std::string& settings) {
+ProtectedMachine::ProtectedMachine(const std::string& disk_size, const std::string& settings,
+                                   const std::filesystem::path& disk_dir) {
     std::filesystem::create_directories(site_.dir() / "run");
-    disk_.emplace(site_.dir() / "disk.img", disk_size);
+    disk_.emplace((disk_dir.empty() ? site_.dir() : disk_dir) / "disk.img", disk_size);
     std::ofstream(site_.site() / "machine/test.toml")
         << "[server]\nhost = \"127.0.0.1\"\nport = " << site_.port()
         << "\n[tls]\nauthority = \"ca.pem\"\ncertificate = \"machine.pem\"\nkey = \"machine.key\"\n"
         << "[machine]\nid = \"" << to_string(site_.machine()) << "\"\n"
         << "[replicator]\ncontrol_socket = " << run("r.sock")
-        << "\nguardian_socket = " << run("g.sock") << "\nstate_dir = " << site_.dir() / "rstate"
-        << "\nbpf_dir = " << site_.dir() / "bpf"
-        << "\npass_interval_ms = 50\n"
+        << "\nguardian_socket = " << run("g.sock") << "\nstate_dir = " << state_dir()
+        << "\nbpf_dir = " << bpf_dir() << "\npass_interval_ms = 50\n"
         << settings << "\n[[disk]]\npath = \"" << disk_->device() << "\"\n";
     start_guardian();
 }
@@ -43,7 +43,7 @@ ProtectedMachine::~ProtectedMachine() {
     replicator_.reset();
     guardian_.reset();
     // The pins go with the bpffs.
-    ::umount2((site_.dir() / "bpf").c_str(), MNT_DETACH);
+    ::umount2(bpf_dir().c_str(), MNT_DETACH);
 }
 
 void ProtectedMachine::start_guardian() {
@@ -92,6 +92,19 @@ nlohmann::json ProtectedMachine::ask(const nlohmann::json& request) {
     }
 }
 
+nlohmann::json ProtectedMachine::wait_for(const nlohmann::json& request,
+                                          const std::function<bool(const nlohmann::json&)>& so,
+                                          std::chrono::seconds most) {
+    nlohmann::json last;
+    for (int64_t i = 0; i < most / 50ms; ++i) {
+        last = ask(request);
+        if (so(last)) return last;
+        std::this_thread::sleep_for(50ms);
+    }
+    FAIL("never so: " + last.dump(2) + replicator_->err());
+    return last;
+}
+
 nlohmann::json ProtectedMachine::status() {
     return ask({{"op", "status"}, {"disk", disk_->device()}});
 }
@@ -138,14 +151,26 @@ std::string ProtectedMachine::sha256_of_disk() {
         .substr(0, 64);
 }
 
-std::string ProtectedMachine::sha256_of_point(const std::string& point) {
+void ProtectedMachine::wait_protected() {
+    for (int i = 0; i < 1200; ++i) {
+        if (status()["state"] == "protected") return;
+        std::this_thread::sleep_for(50ms);
+    }
+    FAIL("not protected: " + status().dump(2) + replicator_->err());
+}
+
+std::filesystem::path ProtectedMachine::restore(const std::string& point) {
     const auto image = site_.dir() / "restored.img";
     std::filesystem::remove(image);
     const std::string disk = status()["disk"].get<std::string>();
     const Finished done = site_.herald({"restore", disk, "--point", point, "--to", image.native()});
     INFO(done.err);
     REQUIRE(done.status == 0);
-    return sh("sha256sum " + image.native()).substr(0, 64);
+    return image;
+}
+
+std::string ProtectedMachine::sha256_of_point(const std::string& point) {
+    return sh("sha256sum " + restore(point).native()).substr(0, 64);
 }
 
 }  // namespace herald::test

@@ -18,7 +18,9 @@ std::string missing_for_protected_machine();
 
 class ProtectedMachine {
   public:
-    ProtectedMachine(const std::string& disk_size, const std::string& settings = "");
+    // disk_dir: where the disk's file lies; beside everything else when empty.
+    ProtectedMachine(const std::string& disk_size, const std::string& settings = "",
+                     const std::filesystem::path& disk_dir = {});
     ~ProtectedMachine();
 
     LoopDisk& disk() { return *disk_; }
@@ -29,11 +31,18 @@ class ProtectedMachine {
     void start(const std::string& crash_at = "");
     // SIGKILL, or its end by itself.
     void kill();
+    // Where programs are pinned, and where the replicator remembers things.
+    std::filesystem::path bpf_dir() const { return site_.dir() / "bpf"; }
+    std::filesystem::path state_dir() const { return site_.dir() / "rstate"; }
     bool died_within(std::chrono::milliseconds most);
     void start_guardian();
     void kill_guardian();
 
     nlohmann::json ask(const nlohmann::json& request);
+    // Asks until the answer is so.
+    nlohmann::json wait_for(const nlohmann::json& request,
+                            const std::function<bool(const nlohmann::json&)>& so,
+                            std::chrono::seconds most = std::chrono::seconds(60));
     // Errors are values here: a dead replicator is what some tests want.
     Result<nlohmann::json> try_ask(const nlohmann::json& request);
     nlohmann::json status();
@@ -41,8 +50,12 @@ class ProtectedMachine {
     void wait_clean();
     // A point; `frozen` is called while the filesystems are frozen. The final message.
     Result<nlohmann::json> tag(const std::string& name, const std::function<void()>& frozen = {});
+    // Until the server has the whole disk, whatever is written meanwhile.
+    void wait_protected();
     // SHA-256 of the disk, read with O_DIRECT by a program that is not ours.
     std::string sha256_of_disk();
+    // The disk as it was at this point, by `herald restore`; replaced by the next call.
+    std::filesystem::path restore(const std::string& point);
     // SHA-256 of the disk as it was at this point, as restored by `herald restore`.
     std::string sha256_of_point(const std::string& point);
 

@@ -81,7 +81,7 @@ void TestStream::fill(uint64_t offset, uint64_t length) {
         image_[offset + i] = (i / 64) % 2 ? value : std::byte(random_());
 }
 
-hrl::Segment TestStream::next_segment(const std::string& point_name) {
+hrl::Segment TestStream::next_segment(const std::string& point_name, bool quiescent) {
     using hrl::RecordKind;
     hrl::SegmentHeader header;
     header.machine = machine_;
@@ -128,7 +128,7 @@ hrl::Segment TestStream::next_segment(const std::string& point_name) {
             }
         }
     }
-    append(writer, RecordKind::scan_end, 0, 0, hrl::encode_scan_end({scan, true, 0}));
+    append(writer, RecordKind::scan_end, 0, 0, hrl::encode_scan_end({scan, quiescent, 0}));
     if (!point_name.empty()) {
         time_ns_ += kPointStep_ns;
         append(writer, RecordKind::tag, 0, 0,
@@ -161,8 +161,8 @@ wire::HttpResponse TestStream::put(wire::HttpClient& client, const hrl::Segment&
                xxh3_128(segment.bytes));
 }
 
-void TestStream::deliver(wire::HttpClient& client, const std::string& point_name) {
-    const auto segment = next_segment(point_name);
+void TestStream::deliver(wire::HttpClient& client, const std::string& point_name, bool quiescent) {
+    const auto segment = next_segment(point_name, quiescent);
     const auto answer = put(client, segment);
     INFO(as_text(answer.body));
     REQUIRE(answer.status == 200);

@@ -27,14 +27,14 @@ class TestStream {
     // Builds the next segment: a scan of the whole disk (the first time, after an activation) or
     // some random writes, zeroes and discards inside a scan, and at its end, when named, a point.
     // It becomes part of the stream.
-    hrl::Segment next_segment(const std::string& point_name);
+    hrl::Segment next_segment(const std::string& point_name, bool quiescent = true);
     // Header fields as a replicator sends them.
     static wire::HttpResponse put(wire::HttpClient& client, const Uuid& disk, uint64_t first,
                                   uint64_t epoch, ByteView body, const Digest128& digest);
     wire::HttpResponse put(wire::HttpClient& client, const hrl::Segment& segment) const;
 
     // next_segment and a put that must succeed.
-    void deliver(wire::HttpClient& client, const std::string& point_name);
+    void deliver(wire::HttpClient& client, const std::string& point_name, bool quiescent = true);
 
   private:
     void append(hrl::SegmentWriter& writer, hrl::RecordKind kind, uint64_t offset, uint64_t length,

@@ -96,6 +96,19 @@ void LoopDisk::resize(uint64_t bytes) {
     bytes_ = bytes;
 }
 
+bool ScratchDisk::is_given() { return std::getenv("HERALD_SCRATCH_DISK") != nullptr; }
+
+ScratchDisk::ScratchDisk(uint64_t bytes) : bytes_(bytes) {
+    if (is_given()) {
+        path_ = std::getenv("HERALD_SCRATCH_DISK");
+        Fd fd = must(open_file(path_, O_RDONLY));
+        bytes_ = must(size_of(fd.get(), path_.native()));
+    } else {
+        loop_ = std::make_unique<LoopDisk>(bytes);
+        path_ = loop_->path();
+    }
+}
+
 BpfDir::BpfDir() { fs::create_directory(path()); }
 BpfDir::~BpfDir() { unmount(); }
 void BpfDir::unmount() { ::umount2(path().c_str(), MNT_DETACH); }

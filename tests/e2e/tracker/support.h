@@ -59,6 +59,22 @@ class LoopDisk {
     bool attached_ = false;
 };
 
+// What a test may write all over: the disk that HERALD_SCRATCH_DISK names (tests/vm gives one of
+// each kind), else a loop device of this size.
+class ScratchDisk {
+  public:
+    explicit ScratchDisk(uint64_t bytes);
+    // True when it is none of ours: real hardware or a virtual machine's.
+    static bool is_given();
+    const std::filesystem::path& path() const { return path_; }
+    uint64_t bytes() const { return bytes_; }
+
+  private:
+    std::unique_ptr<LoopDisk> loop_;
+    std::filesystem::path path_;
+    uint64_t bytes_;
+};
+
 // A directory with a bpffs on it.
 class BpfDir {
   public:

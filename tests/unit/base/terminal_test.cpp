@@ -50,6 +50,9 @@ TEST_CASE("a progress line shows bytes, the rate of the last seconds and the tim
     CHECK(line.find("####") != std::string::npos);
     CHECK(line.size() < 120);
     CHECK(progress.line(start + 20s, 40).find('#') == std::string::npos);
+    for (int i = 201; i <= 279; ++i) progress.record(done += 5 << 20, start + i * 100ms);
+    const std::string end = progress.line(start + 28s, 120);
+    CHECK(end.find("less than 1 s left") != std::string::npos);
 }
 
 TEST_CASE("progress off a terminal writes whole lines, few of them") {

@@ -36,6 +36,20 @@ TEST_CASE("points as JSON carry every field of the protocol") {
     CHECK(table.find(to_string(point.id).substr(0, 8)) != std::string::npos);
 }
 
+TEST_CASE("a refused point is shown as one, with its reason, and is no recovery point") {
+    wire::PointInfo refused;
+    refused.id = Uuid::random();
+    refused.consistency = "filesystem";
+    refused.refusal = "a scan is under way";
+    const std::string table = points_table({}, std::vector{refused}, 1'000'000'000);
+    CHECK(table.find("refused") != std::string::npos);
+    CHECK(table.find("is no recovery point: a scan is under way") != std::string::npos);
+    CHECK(table.find("No recovery point yet") != std::string::npos);
+    CHECK(table.find("filesystem") == std::string::npos);
+    const auto json = nlohmann::json::parse(points_json({}, std::vector{refused}));
+    CHECK(json["points"][0]["refusal"] == "a scan is under way");
+}
+
 TEST_CASE("a ratio without bytes is not invented") {
     CHECK(ratio_text(0, 10) == "-");
     CHECK(ratio_text(10, 0) == "-");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What cutting, flipping, swapping and forging does to a segment: torn_is_refused.
+#include "tests/forge_segment.h"
 #include "tests/unit/hrl/sample_segments.h"
 #include "user/base/digest.h"
 
@@ -178,13 +179,52 @@ TEST_CASE("an unknown optional feature is read, a required one, version or order
     CHECK_FALSE(feature.opened);
     CHECK(feature.kind == ErrorKind::operator_needed);
     CHECK(feature.error.find("0x4") != std::string::npos);
+    // Layers are known, but no segment is in their order; nor is one sealed by a byte alone.
+    CHECK(with(offsetof(SegmentHeaderDisk, features_required), kFeatureSealed).kind ==
+          ErrorKind::corrupt);
     CHECK(with(offsetof(SegmentHeaderDisk, version), 4).kind == ErrorKind::operator_needed);
-    CHECK(with(offsetof(SegmentHeaderDisk, record_order), 2).kind == ErrorKind::operator_needed);
+    CHECK(with(offsetof(SegmentHeaderDisk, record_order), 2).kind == ErrorKind::corrupt);
     CHECK(with(offsetof(SegmentHeaderDisk, record_order), 3).kind == ErrorKind::corrupt);
     for (size_t at = offsetof(SegmentHeaderDisk, reserved_a); at < 32; ++at) {
         CHECK_FALSE(with(at, 1).opened);
     }
     for (size_t at = 128; at < 248; ++at) CHECK_FALSE(with(at, 1).opened);
+}
+
+TEST_CASE("what an unknown optional feature added is walked over, and must be whole") {
+    const auto records = sample_records(16, 20, 1 << 20);
+    const Bytes plain = write_segment(sample_header(2048), records).bytes;
+    const auto with_section = [&](bool feature, auto change) {
+        Bytes bytes = plain;
+        if (feature) {
+            bytes[offsetof(SegmentHeaderDisk, features_optional)] = std::byte{2};
+            bytes[offsetof(SegmentHeaderDisk, reserved_b)] = std::byte{7};
+        }
+        herald::test::forge_segment(bytes);
+        const std::string_view content = "what a later version knows";
+        const SectionHeaderDisk header{kSectionMagic, 9, content.size()};
+        Bytes section(sizeof header + content.size() + kChecksumBytes);
+        std::memcpy(section.data(), &header, sizeof header);
+        std::memcpy(section.data() + sizeof header, content.data(), content.size());
+        reseal(section, 0, section.size() - kChecksumBytes);
+        change(section);
+        const auto footer_at = bytes.end() - ptrdiff_t(sizeof(FooterDisk));
+        bytes.insert(footer_at, section.begin(), section.end());
+        const size_t footer = bytes.size() - sizeof(FooterDisk);
+        store_le(bytes.data() + footer + offsetof(FooterDisk, file_bytes), uint64_t(bytes.size()));
+        reseal(bytes, footer, bytes.size() - kChecksumBytes);
+        return read_back(bytes);
+    };
+    const ReadBack back = with_section(true, [](Bytes&) {});
+    CHECK(back.whole);
+    CHECK(back.records == records);
+    CHECK_FALSE(with_section(false, [](Bytes&) {}).whole);
+    for (size_t at = 0; at < 50; ++at) {
+        if (with_section(true, [&](Bytes& b) { b[at] ^= std::byte{1}; }).whole) FAIL("byte " << at);
+    }
+    CHECK_FALSE(with_section(true, [](Bytes& b) { b.pop_back(); }).whole);
+    CHECK_FALSE(with_section(true, [](Bytes& b) { b.push_back(std::byte{0}); }).whole);
+    CHECK_FALSE(with_section(true, [](Bytes& b) { b.resize(9 << 20); }).whole);
 }
 
 TEST_CASE("a block that is sealed well but claims wrong things is refused") {

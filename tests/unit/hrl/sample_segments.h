@@ -120,8 +120,7 @@ inline std::vector<OwnedRecord> sample_records(uint64_t seed, size_t count, uint
     return records;
 }
 
-inline Segment write_segment(const SegmentHeader& header, const std::vector<OwnedRecord>& records) {
-    SegmentWriter writer(header);
+inline Segment finish_segment(SegmentWriter writer, const std::vector<OwnedRecord>& records) {
     for (const OwnedRecord& record : records) {
         auto appended = writer.append(record.view());
         INFO((appended ? std::string() : appended.error().message));
@@ -130,6 +129,15 @@ inline Segment write_segment(const SegmentHeader& header, const std::vector<Owne
     auto segment = std::move(writer).finish();
     REQUIRE(segment);
     return std::move(*segment);
+}
+
+inline Segment write_segment(const SegmentHeader& header, const std::vector<OwnedRecord>& records) {
+    return finish_segment(SegmentWriter(header), records);
+}
+
+inline Segment write_sealed(const SegmentHeader& header, const std::vector<OwnedRecord>& records,
+                            const seal::MachineKey& key) {
+    return finish_segment(SegmentWriter(header, {SealedBy::source, &key}), records);
 }
 
 // What a reader hands out until it stops, and how it stops.
@@ -142,9 +150,9 @@ struct ReadBack {
     ErrorKind kind = ErrorKind::retry;
 };
 
-inline ReadBack read_back(ByteView bytes) {
+inline ReadBack read_back(ByteView bytes, const ReadOptions& options = {}) {
     ReadBack back;
-    auto reader = SegmentReader::open(memory_source(bytes, "sample.hrl"));
+    auto reader = SegmentReader::open(memory_source(bytes, "sample.hrl"), options);
     if (!reader) {
         back.error = reader.error().message;
         back.kind = reader.error().kind;

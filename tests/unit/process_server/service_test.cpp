@@ -115,6 +115,29 @@ TEST_CASE("other content at stored or held positions diverges and changes nothin
     CHECK((*sample.server.catalog().disk(sample.disk))->head_segment == one.header.segment);
 }
 
+TEST_CASE("whoever asks for the head is told what a segment's answer would say") {
+    Sample sample;
+    const auto one = sample.next(1);
+    const auto look = [&](const Uuid& machine, const char* epoch) {
+        auto head = ServiceFixture::machine_head(machine, "GET",
+                                                 ServiceFixture::disk_path(sample.disk, "head"));
+        if (*epoch) head.headers[wire::kHeaderEpoch] = epoch;
+        return sample.server.send(head, {});
+    };
+    CHECK(outcome_of(look(sample.machine, "1")) == "stored 0");
+    REQUIRE(sample.server.put(one).status == 200);
+    const auto ack = wire::decode_segment_ack(as_text(look(sample.machine, "1").body));
+    REQUIRE(ack);
+    CHECK(ack->stored == one.last_position);
+    CHECK(ack->head_segment == one.header.segment);
+    CHECK(look(sample.machine, "").status == 400);
+    CHECK(outcome_of(look(sample.machine, "0")) == "409 fenced");
+    CHECK(look(Uuid::random(), "1").status == 403);
+    sample.session(Uuid::random());
+    CHECK(outcome_of(look(sample.machine, "1")) == "409 fenced");
+    CHECK(outcome_of(look(sample.machine, "2")) == sample.stored());
+}
+
 TEST_CASE("a superseded session changes nothing afterwards") {
     Sample sample;
     const auto one = sample.next(1);
@@ -313,6 +336,15 @@ TEST_CASE("an operator sees disks, points and segments, and restores from what i
     REQUIRE(refused->size() == 1);
     CHECK(refused->front().name == "too early");
     CHECK_FALSE(refused->front().refusal.empty());
+    // Listed only when asked for, in its place.
+    auto all = sample.server.operator_head(sample.server.disk_path(sample.disk, "points"));
+    all.query["refused"] = "10";
+    points = wire::decode_points(test::body_of(sample.server.send(all, {})));
+    REQUIRE(points);
+    REQUIRE(points->size() == 2);
+    CHECK((*points)[0].name == "too early");
+    CHECK((*points)[0].refusal == refused->front().refusal);
+    CHECK((*points)[1].refusal.empty());
     auto segments =
         wire::decode_segments(test::body_of(get(sample.server.disk_path(sample.disk, "segments"))));
     REQUIRE(segments);

@@ -81,6 +81,54 @@ TEST_CASE("a full store answers 507, keeps what was acknowledged and goes on by 
           "stored " + std::to_string(refused->last_position));
 }
 
+TEST_CASE("a catalog without room is a full store: nothing is lost and it goes on by itself") {
+    test::SmallFilesystem small(1 << 20);
+    if (!small.mounted()) {
+        std::puts("SKIPPED: mounting a small tmpfs needs root");
+        return;
+    }
+    test::TempDir dir;
+    test::ServiceFixture fixture(dir.path() / "store", small.path() / "catalog.sqlite");
+    fixture.options.retry_after_s = 7;
+    REQUIRE(fixture.open());
+    const Uuid machine = Uuid::random();
+    const Uuid disk = Uuid::random();
+    constexpr uint64_t kDisk = 1ull << 30;
+    REQUIRE(fixture.ask_session(machine, disk, Uuid::random(), kDisk).status == 200);
+    test::StreamBuilder stream(machine, disk, kDisk);
+    stream.activation();
+    uint64_t stored = 0;
+    std::optional<hrl::Segment> refused;
+    for (uint64_t i = 0; i < 1000 && !refused; ++i) {
+        // Another row of digests each time.
+        hrl::Segment segment =
+            stream.write(i * 17 % 1024 * (kDisk / 1024), HERALD_BLOCK_BYTES, uint8_t(i)).segment();
+        auto response = fixture.put(segment);
+        if (response.status == 200) {
+            stored = segment.last_position;
+            continue;
+        }
+        CHECK(test::outcome_of(response) == "507 store_full");
+        CHECK(response.headers[wire::kHeaderRetryAfter] == "7");
+        refused = std::move(segment);
+    }
+    REQUIRE(refused);
+    REQUIRE(stored > 0);
+    CHECK(test::outcome_of(fixture.put(*refused)) == "507 store_full");
+    // What is there can be read meanwhile.
+    CHECK((*fixture.catalog().disk(disk))->head == stored);
+    CHECK(fixture.send(fixture.operator_head("/v1/disks"), {}).status == 200);
+    // Its object waits for the row; a restart makes garbage of it.
+    CHECK(fixture.objects() == (*fixture.catalog().disk(disk))->segments + 1);
+    REQUIRE(fixture.open());
+    CHECK((*fixture.catalog().disk(disk))->head == stored);
+    CHECK(fixture.objects() == (*fixture.catalog().disk(disk))->segments);
+    const std::string larger = "size=16777216";
+    REQUIRE(::mount("tmpfs", small.path().c_str(), "tmpfs", MS_REMOUNT, larger.c_str()) == 0);
+    CHECK(test::outcome_of(fixture.put(*refused)) ==
+          "stored " + std::to_string(refused->last_position));
+}
+
 TEST_CASE("below the floor a segment is refused before its body is read, and the status says so") {
     test::TempDir dir;
     test::ServiceFixture fixture(dir.path());

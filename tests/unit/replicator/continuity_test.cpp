@@ -15,13 +15,18 @@ struct Case {
     Case() {
         continuity.session = ours;
         continuity.acked_position = 100;
-        continuity.sent_position = 130;
+        continuity.sent = {{100, Uuid::random()}, {120, Uuid::random()}, {130, Uuid::random()}};
         continuity.synced = true;
         grant.previous_session = ours;
-        grant.head = 120;
+        end_at(1);
         grant.epoch = 8;
         grant.head_epoch = 7;
         grant.digests = true;
+    }
+    // The server ends with this one of the segments that were sent.
+    void end_at(size_t sent) {
+        grant.head = continuity.sent[sent].last_position;
+        grant.head_segment = continuity.sent[sent].segment;
     }
 };
 
@@ -49,7 +54,7 @@ TEST_CASE_METHOD(Case, "somebody else's session in between leads to a compare") 
 TEST_CASE_METHOD(Case, "a server that lost what it acknowledged leads to a compare") {
     grant.head = 99;
     REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::compare);
-    grant.head = 100;
+    end_at(0);
     REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::continues);
     grant.head = 0;
     const Verdict verdict = judge(continuity, std::nullopt, grant);
@@ -57,12 +62,20 @@ TEST_CASE_METHOD(Case, "a server that lost what it acknowledged leads to a compa
     REQUIRE_FALSE(verdict.gap.empty());
 }
 
-TEST_CASE_METHOD(Case, "a server that holds more than was sent leads to a compare") {
-    // A snapshot was reverted: session and acknowledged position are those of before.
+TEST_CASE_METHOD(Case, "every segment that was sent may be the one the server ends with") {
+    for (size_t sent = 0; sent < continuity.sent.size(); ++sent) {
+        end_at(sent);
+        REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::continues);
+    }
+}
+
+TEST_CASE_METHOD(Case, "a server that ends with a segment nobody here sent leads to a compare") {
+    // A clone's, at a position that this machine sent as well.
+    grant.head_segment = Uuid::random();
+    REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::compare);
+    // A later state's, before a snapshot was reverted.
     grant.head = 131;
     REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::compare);
-    grant.head = 130;
-    REQUIRE(judge(continuity, std::nullopt, grant).baseline == Baseline::continues);
 }
 
 TEST_CASE_METHOD(Case, "a session that was used before leads to a compare") {

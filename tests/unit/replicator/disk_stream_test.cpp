@@ -250,22 +250,85 @@ TEST_CASE_METHOD(Host, "a gap that the tracker finds in a pass ends the session"
     REQUIRE(begun.error().kind == ErrorKind::resync);
 }
 
+TEST_CASE_METHOD(Host, "what a refused point leaves open is sent although nothing follows it") {
+    boot();
+    start({1, 0, {}, {}, 8, false});
+    REQUIRE(stream->begin_scan(true, now));
+    read_all();
+    REQUIRE(*stream->settle());
+    REQUIRE(stream->finish_scan(true, now));
+    // No tag: the freeze did not hold. The disk stays idle.
+    REQUIRE(*stream->begin_scan(false, now) == 0);
+    REQUIRE_FALSE(stream->scanning());
+    const auto closed = stream->take_closed();
+    REQUIRE(closed);
+    REQUIRE_FALSE(closed->empty());
+    REQUIRE(closed->back()->last_position == stream->last_position());
+    REQUIRE(stream->untaken_bytes() == 0);
+}
+
 TEST_CASE_METHOD(Host, "segments name the one before and continue its positions") {
     boot();
     const Uuid head = Uuid::random();
     pinned.gap.reset();
     pinned.continuity.session = Uuid::random();
-    pinned.continuity.sent_position = 20;
+    pinned.continuity.sent = {{20, head}};
     start({4, 20, head, pinned.continuity.session, 8, true});
     REQUIRE(stream->begin_scan(true, now));
     REQUIRE(stream->finish_scan(false, now));
     REQUIRE(stream->flush());
     const auto segments = *stream->take_closed();
-    REQUIRE(pinned.continuity.sent_position == stream->last_position());
+    REQUIRE(pinned.continuity.sent == std::vector<tracker::SentSegment>{
+                                          {20, head},
+                                          {21, segments[0]->header.segment},
+                                          {stream->last_position(), segments[1]->header.segment}});
     REQUIRE(segments.size() == 2);
     REQUIRE(segments[0]->header.previous_segment == head);
     REQUIRE(segments[0]->header.first_position == 21);
     REQUIRE(segments[0]->header.epoch == 4);
     REQUIRE(segments[1]->header.previous_segment == segments[0]->header.segment);
     REQUIRE(segments[1]->header.first_position == 22);
+}
+
+TEST_CASE_METHOD(Host, "no more is handed out than the ids that can be remembered") {
+    boot();
+    start({1, 0, {}, {}, 8, false});
+    std::vector<SegmentPtr> out = *stream->take_closed();
+    const auto take = [&] {
+        const auto taken = *stream->take_closed();
+        out.insert(out.end(), taken.begin(), taken.end());
+    };
+    for (unsigned i = 0; i < 2 * HERALD_SENT_SEGMENTS_MAX; ++i) {
+        REQUIRE(stream->begin_scan(true, now));
+        REQUIRE(stream->finish_scan(false, now));
+        REQUIRE(stream->flush());
+        take();
+    }
+    // One place is the head's that the session began with.
+    REQUIRE(out.size() == HERALD_SENT_SEGMENTS_MAX - 1);
+    REQUIRE(pinned.continuity.sent.size() == HERALD_SENT_SEGMENTS_MAX);
+    REQUIRE(stream->untaken_bytes() > 0);
+    // What is acknowledged makes room; the newest of it stays, as the server's end.
+    REQUIRE(stream->acknowledged(out[9]->last_position));
+    REQUIRE(stream->take_closed()->size() == 10);
+    REQUIRE(pinned.continuity.sent.front() ==
+            tracker::SentSegment{out[9]->last_position, out[9]->header.segment});
+    REQUIRE(pinned.continuity.sent.size() == HERALD_SENT_SEGMENTS_MAX);
+}
+
+TEST_CASE_METHOD(Host, "a clone that wrote in the session's name is found by the next session") {
+    boot();
+    start({1, 0, {}, {}, 8, false});
+    REQUIRE(stream->baseline_done());
+    const std::vector<SegmentPtr> sent = *stream->take_closed();
+    const Uuid session = pinned.continuity.session;
+    boot();  // killed before it learned that the clone was faster
+    wire::SessionGrant grant{2, 1, Uuid::random(), session, 8, true, 1};
+    SECTION("the clone's segment is the head") {
+        REQUIRE(start(grant).baseline == Baseline::compare);
+    }
+    SECTION("its own segment is the head") {
+        grant.head_segment = sent[0]->header.segment;
+        REQUIRE(start(grant).baseline == Baseline::continues);
+    }
 }

@@ -72,7 +72,7 @@ TEST_CASE_METHOD(Fixture, "session sends several segments at a time inside the s
     const auto third = send();
     REQUIRE(third.epoch == 3);
     REQUIRE_FALSE(session.next(0));
-    session.acked(third.ticket, {10, 10});
+    session.acked(third.ticket, {10, 10, {}});
     REQUIRE_FALSE(session.next(0));
     REQUIRE(session.unstored_bytes() == 600);
 }
@@ -83,9 +83,9 @@ TEST_CASE_METHOD(Fixture, "session keeps a segment until it is stored") {
     session.add(segment(6, 9));
     const auto first = send();
     const auto second = send();
-    session.acked(second.ticket, {0, 0});
+    session.acked(second.ticket, {0, 0, {}});
     REQUIRE(session.unstored_segments() == 2);
-    session.acked(first.ticket, {9, 5});
+    session.acked(first.ticket, {9, 5, {}});
     REQUIRE(session.received() == 9);
     REQUIRE(session.stored() == 5);
     REQUIRE(session.unstored_segments() == 1);
@@ -97,17 +97,65 @@ TEST_CASE_METHOD(Fixture, "session sends again what was delivered early and then
     session.add(segment(2, 2));
     const auto first = send();
     const auto second = send();
-    session.acked(second.ticket, {0, 0});
-    session.acked(first.ticket, {1, 1});
+    session.acked(second.ticket, {0, 0, {}});
+    session.acked(first.ticket, {1, 1, {}});
     REQUIRE(send().segment->header.first_position == 2);
 }
 
-TEST_CASE_METHOD(Fixture, "session does not believe an acknowledgement of what was never sent") {
+TEST_CASE_METHOD(Fixture, "an acknowledgement of what was never sent ends the session") {
     start();
     session.add(segment(1, 4));
-    session.acked(send().ticket, {1000, 1000});
-    REQUIRE(session.stored() == 4);
-    REQUIRE(session.received() == 4);
+    const uint64_t ticket = send().ticket;
+    SECTION("a position beyond it") { session.acked(ticket, {1000, 1000, {}}); }
+    SECTION("a position within it") { session.acked(ticket, {3, 3, {}}); }
+    SECTION("a clone's segment that ends at the same position") {
+        session.acked(ticket, {4, 4, Uuid::random()});
+    }
+    SECTION("a clone's segment where the session began") {
+        session.acked(ticket, {0, 0, Uuid::random()});
+    }
+    REQUIRE(session.ended()->kind == FailureKind::diverged);
+    REQUIRE(session.stored() == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "an idle session looks whether the server still knows it") {
+    start(7);
+    REQUIRE_FALSE(session.next(1000));
+    REQUIRE(session.wake_ms() == 1000 + options.look_ms);
+    const uint64_t now = 1000 + options.look_ms;
+    auto action = session.next(now);
+    REQUIRE(action);
+    const auto look = std::get<Session::Look>(*action);
+    REQUIRE(look.epoch == 3);
+    REQUIRE_FALSE(session.next(now));
+    SECTION("it does") {
+        session.acked(look.ticket, {7, 7, {}});
+        REQUIRE_FALSE(session.ended());
+        REQUIRE_FALSE(session.next(now));
+        REQUIRE(session.wake_ms() == now + options.look_ms);
+    }
+    SECTION("a newer session is known") {
+        session.failed(look.ticket, failure_of(409, {wire::kErrorFenced, "", 0}), now, 0);
+        REQUIRE(session.ended()->kind == FailureKind::fenced);
+    }
+    SECTION("the server went back, with no newer session") {
+        session.acked(look.ticket, {6, 6, {}});
+        REQUIRE(session.ended()->kind == FailureKind::diverged);
+    }
+    SECTION("no answer: it is asked again after the back-off") {
+        session.failed(look.ticket, kUnreachable, now, 0);
+        REQUIRE(session.trouble());
+        REQUIRE_FALSE(session.next(now));
+        action = session.next(*session.wake_ms());
+        REQUIRE(std::holds_alternative<Session::Look>(*action));
+    }
+    SECTION("something to send does not wait for the answer") {
+        session.add(segment(8, 8));
+        session.acked(send(now).ticket, {8, 8, {}});
+        session.acked(look.ticket, {7, 7, {}});
+        REQUIRE_FALSE(session.ended());
+        REQUIRE(session.stored() == 8);
+    }
 }
 
 TEST_CASE_METHOD(Fixture, "an acknowledgement never goes back") {
@@ -116,8 +164,8 @@ TEST_CASE_METHOD(Fixture, "an acknowledgement never goes back") {
     session.add(segment(2, 2));
     const auto first = send();
     const auto second = send();
-    session.acked(second.ticket, {2, 2});
-    session.acked(first.ticket, {1, 1});
+    session.acked(second.ticket, {2, 2, {}});
+    session.acked(first.ticket, {1, 1, {}});
     REQUIRE(session.stored() == 2);
 }
 
@@ -134,7 +182,7 @@ TEST_CASE_METHOD(Fixture, "in trouble one upload at a time asks whether the serv
     const auto probe = send(wake);
     REQUIRE(probe.segment->header.first_position == 1);
     REQUIRE_FALSE(session.next(wake));
-    session.acked(probe.ticket, {1, 1});
+    session.acked(probe.ticket, {1, 1, {}});
     REQUIRE_FALSE(session.trouble());
     REQUIRE(session.next(wake));
     REQUIRE(session.next(wake));
@@ -158,7 +206,7 @@ TEST_CASE_METHOD(Fixture, "a fenced session sends nothing afterwards and believe
     const auto second = send();
     session.failed(first.ticket, failure_of(409, {wire::kErrorFenced, "epoch 4", 0}), 0, 0);
     REQUIRE(session.ended()->kind == FailureKind::fenced);
-    session.acked(second.ticket, {2, 2});
+    session.acked(second.ticket, {2, 2, {}});
     REQUIRE(session.stored() == 0);
     session.add(segment(4, 4));
     REQUIRE_FALSE(session.next(1'000'000));
@@ -179,7 +227,7 @@ TEST_CASE_METHOD(Fixture, "ahead waits for the head, and at the head ends the se
     const Failure ahead = failure_of(409, {wire::kErrorAhead, "window", 0});
     session.failed(second.ticket, ahead, 0, 0);
     REQUIRE_FALSE(session.ended());
-    session.acked(first.ticket, {1, 1});
+    session.acked(first.ticket, {1, 1, {}});
     const auto again = send(1000);
     REQUIRE(again.segment->header.first_position == 2);
     session.failed(again.ticket, ahead, 1000, 0);
@@ -206,7 +254,7 @@ TEST_CASE_METHOD(Fixture, "late answers to tickets of before change nothing") {
     session.failed(first.ticket, kUnreachable, 0, 0);
     const auto again = send(10'000);
     session.failed(first.ticket, failure_of(400, {wire::kErrorCorrupt, "", 0}), 10'000, 0);
-    session.acked(again.ticket, {1, 1});
+    session.acked(again.ticket, {1, 1, {}});
     REQUIRE(session.unstored_segments() == 0);
 }
 
@@ -215,6 +263,8 @@ TEST_CASE("failures are told apart by code, then by status") {
     REQUIRE(failure_of(507, {"", "", 0}).kind == FailureKind::full);
     REQUIRE(failure_of(403, {wire::kErrorForbidden, "", 0}).kind == FailureKind::refused);
     REQUIRE(failure_of(409, {wire::kErrorDiverged, "", 0}).kind == FailureKind::diverged);
+    REQUIRE(failure_of(404, {wire::kErrorNotFound, "", 0}).kind == FailureKind::diverged);
+    REQUIRE(failure_of(404, {"", "", 0}).kind == FailureKind::refused);
     REQUIRE(failure_of(429, {"", "", 9}).retry_after_ms == 9000);
     REQUIRE(failure_of(429, {"", "", UINT64_MAX}).retry_after_ms == 3'600'000);
 }

@@ -41,7 +41,14 @@ TEST_CASE("a second replicator is refused the same state directory") {
 TEST_CASE("the newest point of a disk outlives a restart, and a damaged file is no point") {
     test::TempDir dir;
     const Uuid disk = Uuid::random();
-    PointReport point{Uuid::random(), "before upgrade", 5, 77, 1.5, 0.25};
+    PointReport point{Uuid::random(),
+                      "before upgrade",
+                      5,
+                      77,
+                      1.5,
+                      0.25,
+                      hrl::Consistency::crash,
+                      {"vfat at /boot/efi: vfat has no freeze"}};
     {
         auto state = StateDir::open(dir.path());
         REQUIRE((*state)->save_last_point(disk, point));
@@ -53,6 +60,8 @@ TEST_CASE("the newest point of a disk outlives a restart, and a damaged file is 
     REQUIRE(read->name == point.name);
     REQUIRE(read->position == 77);
     REQUIRE(read->frozen_ms == 1.5);
+    REQUIRE(read->consistency == hrl::Consistency::crash);
+    REQUIRE(read->not_frozen == point.not_frozen);
     std::ofstream(dir.path() / ("point-" + to_string(disk) + ".json")) << "{";
     REQUIRE_FALSE((*state)->last_point(disk));
     (*state)->forget(disk);

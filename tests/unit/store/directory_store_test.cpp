@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/conformance/object_store_suite.h"
 #include "tests/small_filesystem.h"
+#include "tests/sync_recorder.h"
 #include "tests/temp_dir.h"
 #include "user/base/crash_point.h"
 
@@ -55,6 +56,30 @@ TEST_CASE("left-over temporary files are removed at opening and never listed") {
     REQUIRE(store);
     CHECK(test::names_in(**store, "").empty());
     CHECK(files_below(dir.path() / "temporary") == 0);
+}
+
+TEST_CASE("every name on the way to a new store and to its first object is synced") {
+    test::TempDir dir;
+    const auto root = dir.path() / "a" / "b" / "store";
+    {
+        const test::SyncRecorder syncs;
+        REQUIRE(open_directory_store(root));
+        for (const auto& folder : {dir.path(), dir.path() / "a", dir.path() / "a" / "b", root}) {
+            CAPTURE(folder);
+            CHECK(syncs.synced(folder));
+        }
+    }
+    const test::SyncRecorder syncs;
+    auto store = open_directory_store(root);
+    REQUIRE(store);
+    // Whoever made them may have died before they were durable.
+    CHECK(syncs.synced(dir.path() / "a"));
+    REQUIRE((*store)->put("x/y/object", as_bytes("bytes")));
+    CHECK(syncs.synced(root / "temporary" / "1"));
+    for (const char* folder : {"objects", "objects/x", "objects/x/y"}) {
+        CAPTURE(folder);
+        CHECK(syncs.synced(root / folder));
+    }
 }
 
 TEST_CASE("killed at any step of a put, the object is there whole or not at all") {
@@ -106,6 +131,33 @@ TEST_CASE("a full disk refuses a put with ENOSPC, leaves nothing behind and reco
     REQUIRE((*store)->remove("fits"));
     CHECK((*store)->put("next", Bytes(600000)));
     CHECK((*store)->get("kept", 0, 100000));
+}
+
+TEST_CASE("an object of any length, wherever it lies in memory, is stored byte for byte") {
+    test::TempDir on_disk;
+    test::SmallFilesystem small(16 << 20);  // a tmpfs, which may know no direct writes
+    for (const auto& path : {on_disk.path(), small.path()}) {
+        auto store = open_directory_store(path / "store");
+        REQUIRE(store);
+        Bytes bytes((2 << 20) + 8192);
+        uint32_t x = 1;
+        for (std::byte& byte : bytes) byte = std::byte((x = x * 1664525 + 1013904223) >> 24);
+        int number = 0;
+        for (size_t length : {(256u << 10) - 1, 256u << 10, (256u << 10) + 1, (1u << 20) + 4095,
+                              1u << 20, (2u << 20) + 513}) {
+            for (size_t begin : {0, 16, 512, 4096}) {
+                const ByteView object = ByteView(bytes).subspan(begin, length);
+                const std::string name = fmt::format("object-{}", number++);
+                INFO(path << ": " << length << " bytes from byte " << begin << " of a page");
+                REQUIRE((*store)->put(name, object));
+                CHECK((*store)->stat(name)->bytes == length);
+                auto back = (*store)->get(name, 0, length);
+                REQUIRE(back);
+                CHECK(std::equal(back->begin(), back->end(), object.begin(), object.end()));
+                REQUIRE((*store)->remove(name));
+            }
+        }
+    }
 }
 
 TEST_CASE("a store that turned read-only refuses and loses nothing") {

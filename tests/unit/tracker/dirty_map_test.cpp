@@ -2,7 +2,12 @@
 // What DirtyMap promises, as plain cases and against a model.
 #include "user/tracker/dirty_map.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
 #include <cstdlib>
+#include <deque>
 #include <iostream>
 #include <random>
 #include <set>
@@ -184,11 +189,13 @@ TEST_CASE("recover makes everything that was in flight a block to do") {
     Maps maps(70);
     maps.in_flight[0] = 6;
     maps.in_flight[1] = 1;
-    maps.map.recover();
-    CHECK(maps.map.in_flight_blocks() == 0);
-    CHECK(maps.map.dirty_runs(10) == Runs{{1, 2}, {64, 1}});
-    maps.map.acknowledge(1000);
-    CHECK(maps.map.todo_blocks() == 3);
+    DirtyMap map(maps.live, maps.todo, maps.in_flight, 70);
+    CHECK(map.in_flight_blocks() == 3);
+    map.recover();
+    CHECK(map.in_flight_blocks() == 0);
+    CHECK(map.dirty_runs(10) == Runs{{1, 2}, {64, 1}});
+    map.acknowledge(1000);
+    CHECK(map.todo_blocks() == 3);
 }
 
 TEST_CASE("dirty_runs joins the three maps and stops at its limit") {
@@ -197,9 +204,10 @@ TEST_CASE("dirty_runs joins the three maps and stops at its limit") {
     maps.todo[0] = 2;
     maps.in_flight[0] = 4;
     maps.todo[4] = 1;
-    CHECK(maps.map.dirty_runs(10) == Runs{{0, 3}, {256, 1}});
-    CHECK(maps.map.dirty_runs(1) == Runs{{0, 3}});
-    CHECK(maps.map.dirty_runs(0).empty());
+    const DirtyMap map(maps.live, maps.todo, maps.in_flight, 300);
+    CHECK(map.dirty_runs(10) == Runs{{0, 3}, {256, 1}});
+    CHECK(map.dirty_runs(1) == Runs{{0, 3}});
+    CHECK(map.dirty_runs(0).empty());
 }
 
 // The model: each block has the number of its newest write, of the newest one that was read, and
@@ -275,6 +283,15 @@ TEST_CASE("a block whose newest write is not stored is in one of the maps, whate
                     maps.map.mark({random() % blocks, 1});
                     break;
             }
+            const auto counted = [](const std::vector<uint64_t>& words) {
+                uint64_t bits = 0;
+                for (const uint64_t word : words) bits += uint64_t(std::popcount(word));
+                return bits;
+            };
+            if (maps.map.todo_blocks() != counted(maps.todo) ||
+                maps.map.in_flight_blocks() != counted(maps.in_flight)) {
+                FAIL("round " << round << " step " << step << ": the counts are wrong");
+            }
             for (uint64_t block = 0; block < blocks; ++block) {
                 if (written[block] != stored[block] && !maps.dirty(block)) {
                     FAIL("round " << round << " step " << step << ": block " << block
@@ -284,4 +301,82 @@ TEST_CASE("a block whose newest write is not stored is in one of the maps, whate
             }
         }
     }
+}
+
+namespace {
+
+// Memory of which only the two windows opened last can be touched; a touch elsewhere ends the test.
+class Guarded {
+  public:
+    explicit Guarded(uint64_t words) : words_(words) {
+        memory_ = static_cast<uint64_t*>(::mmap(
+            nullptr, words * 8, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        REQUIRE(memory_ != MAP_FAILED);
+    }
+    Guarded(const Guarded&) = delete;
+    Guarded& operator=(const Guarded&) = delete;
+    ~Guarded() { ::munmap(memory_, words_ * 8); }
+
+    std::span<uint64_t> words() const { return {memory_, words_}; }
+    uint64_t opened() const { return opened_; }
+    void open(uint64_t window) {
+        if (std::find(open_.begin(), open_.end(), window) != open_.end()) return;
+        ++opened_;
+        if (open_.size() == 2) {
+            protect(open_.front(), PROT_NONE);
+            open_.pop_front();
+        }
+        protect(window, PROT_READ | PROT_WRITE);
+        open_.push_back(window);
+    }
+
+  private:
+    void protect(uint64_t window, int how) {
+        const uint64_t from = window * kWindowWords;
+        const uint64_t count = std::min(kWindowWords, words_ - from);
+        REQUIRE(::mprotect(memory_ + from, count * 8, how) == 0);
+    }
+    uint64_t words_;
+    uint64_t* memory_;
+    uint64_t opened_ = 0;
+    std::deque<uint64_t> open_;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "of a bitmap larger than its windows only opened ones are touched, and empty ones never") {
+    constexpr uint64_t kWindows = 300;
+    constexpr uint64_t kBlocks = (kWindows - 1) * kWindowWords * 64 + 77;
+    constexpr uint64_t kWindowBlocks = kWindowWords * 64;
+    const uint64_t words = (kBlocks + 63) / 64;
+    Guarded live(words), todo(words), in_flight(words);
+    Guarded* const all[] = {&live, &todo, &in_flight};
+    DirtyMap map(live.words(), todo.words(), in_flight.words(), kBlocks,
+                 [&](Bitmap bitmap, uint64_t window) { all[size_t(bitmap)]->open(window); });
+    // A write in the first, a middle and the last window.
+    for (const uint64_t block : {uint64_t(5), 150 * kWindowBlocks, kBlocks - 1}) {
+        live.open(block / kWindowBlocks);
+        live.words()[block / 64] |= uint64_t{1} << (block % 64);
+    }
+    const uint64_t opened = todo.opened(), opened_in_flight = in_flight.opened();
+    REQUIRE(map.absorb_live() == 3);
+    map.mark({kWindowBlocks - 2, 4});  // across two windows
+    uint64_t cursor = 151 * kWindowBlocks;
+    REQUIRE(map.take(100, 16, cursor) ==
+            Runs{{kBlocks - 1, 1}, {5, 1}, {kWindowBlocks - 2, 4}, {150 * kWindowBlocks, 1}});
+    CHECK(map.todo_blocks() == 0);
+    CHECK(map.in_flight_blocks() == 7);
+    map.emitted({5, 1}, 1);
+    map.emitted({kWindowBlocks - 2, 4}, 2);
+    map.acknowledge(2);
+    map.give_back({150 * kWindowBlocks, 1});
+    map.recover();
+    CHECK(map.dirty_runs(10) == Runs{{150 * kWindowBlocks, 1}, {kBlocks - 1, 1}});
+    // Four windows held something, each opened a few times; 300 of each were not.
+    CHECK(todo.opened() - opened < 30);
+    CHECK(in_flight.opened() - opened_in_flight < 30);
+    map.mark_all();
+    CHECK(map.todo_blocks() == kBlocks);
+    CHECK(map.live_blocks() == 0);
 }

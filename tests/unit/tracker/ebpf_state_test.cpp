@@ -17,12 +17,16 @@ Continuity numbered(uint64_t number) {
     continuity.next_session = Uuid::random();
     continuity.acked_position = number;
     continuity.synced = number % 2 == 1;
+    // None, some, all that there is room for.
+    for (uint64_t i = 0; i < number * HERALD_SENT_SEGMENTS_MAX / 4; ++i) {
+        continuity.sent.push_back({number + i, Uuid::random()});
+    }
     return continuity;
 }
 
 bool same(const Continuity& a, const Continuity& b) {
     return a.disk == b.disk && a.session == b.session && a.next_session == b.next_session &&
-           a.acked_position == b.acked_position && a.synced == b.synced;
+           a.acked_position == b.acked_position && a.synced == b.synced && a.sent == b.sent;
 }
 
 }  // namespace

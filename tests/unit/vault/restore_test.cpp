@@ -4,6 +4,7 @@
 #include <map>
 
 #include "herald/limits.h"
+#include "tests/e2e/loop_disk.h"
 #include "tests/stream_builder.h"
 #include "tests/temp_dir.h"
 #include "user/base/digest.h"
@@ -209,4 +210,37 @@ TEST_CASE("a restore can be cancelled and says what the canceller said") {
     REQUIRE_FALSE(done);
     CHECK(done.error().message == "enough");
     CHECK(calls == 2);
+}
+
+TEST_CASE("a device as large as the disk was at the point takes it, though the disk was larger") {
+    if (const std::string missing = test::missing_for_loop_disks(); !missing.empty()) {
+        std::printf("SKIPPED: %s: a loop device is needed\n", missing.c_str());
+        return;
+    }
+    test::TempDir dir;
+    test::LoopDisk device(dir.path() / "backing", std::to_string(2 * kChunk));
+    test::StreamBuilder stream(Uuid::random(), Uuid::random(), 4 * kChunk);
+    FakeProvider provider;
+    stream.activation().scan_begin();
+    // Across the device's end, behind it, and zeroes over both.
+    stream.write(kChunk, 2 * kChunk, 7).write(3 * kChunk, kChunk, 8).zeroes(kChunk / 2, 3 * kChunk);
+    stream.write(0, 4096, 9).write(2 * kChunk - 512, 1024, 10).scan_end().tag("large");
+    const uint64_t large = stream.position();
+    provider.add(stream.segment());
+    stream.resize(2 * kChunk).write(kChunk, 512, 11).tag("small");
+    provider.add(stream.segment());
+    const Uuid disk = stream.header().disk;
+    const auto restore_to_device = [&](uint64_t position, uint64_t bytes) {
+        auto fd = open_file(device.device(), O_RDWR);
+        REQUIRE(fd);
+        return vault::restore(provider, {disk, position, bytes, fd->get(), device.device()});
+    };
+    const auto refused = restore_to_device(large, 4 * kChunk);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().message.find("at least as large") != std::string::npos);
+    const auto done = restore_to_device(stream.position(), 2 * kChunk);
+    if (!done) FAIL(done.error().message);
+    CHECK(*read_file(device.device(), 2 * kChunk) == stream.image());
+    // Where the size at the end is not known, what the disk had at any time must fit.
+    CHECK_FALSE(restore_to_device(stream.position(), 0));
 }

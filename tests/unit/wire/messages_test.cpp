@@ -37,7 +37,7 @@ TEST_CASE("every message survives its JSON form") {
     CHECK(request_back->disk_bytes == request.disk_bytes);
     CHECK(request_back->block_bytes == request.block_bytes);
 
-    SessionGrant grant{7, ~0ull, Uuid::random(), Uuid{}, 8, true, 6};
+    SessionGrant grant{7, ~0ull, Uuid::random(), Uuid{}, 8, true, 6, true};
     const auto grant_back = decode_session_grant(encode(grant));
     REQUIRE(grant_back);
     CHECK(grant_back->epoch == 7);
@@ -47,10 +47,13 @@ TEST_CASE("every message survives its JSON form") {
     CHECK(grant_back->window_segments == 8);
     CHECK(grant_back->digests);
     CHECK(grant_back->head_epoch == 6);
+    CHECK(grant_back->complete);
 
-    const auto ack = decode_segment_ack(encode(SegmentAck{20, 10}));
+    const Uuid head_segment = Uuid::random();
+    const auto ack = decode_segment_ack(encode(SegmentAck{20, 10, head_segment}));
     REQUIRE(ack);
     CHECK((ack->received == 20 && ack->stored == 10));
+    CHECK(ack->head_segment == head_segment);
 
     DiskInfo disk;
     disk.disk = Uuid::random();
@@ -124,11 +127,13 @@ TEST_CASE("a message that is not what it claims is refused by the field's name")
         CHECK_FALSE(decode_session_request(text));
     CHECK_FALSE(decode_session_request(good + " x"));
     CHECK_FALSE(decode_session_request(good + std::string(1 << 20, ' ')));
-    CHECK_FALSE(decode_segment_ack(R"({"received":1,"stored":2})"));
+    const std::string segment = R"("head_segment":"3f0b7f5a-0a51-4c44-8f8e-0b1a0f6b8c7e")";
+    CHECK_FALSE(decode_segment_ack(R"({"received":1,"stored":2,)" + segment + "}"));
+    CHECK_FALSE(decode_segment_ack(R"({"received":2,"stored":2})"));
     CHECK_FALSE(decode_disks(R"({"disks":{}})"));
     CHECK_FALSE(decode_disks(R"({"disks":[1]})"));
     CHECK_FALSE(decode_disks(std::string(1 << 20, '[')));
-    CHECK(decode_segment_ack(R"({"received":2,"stored":2,"later":"fields"})"));
+    CHECK(decode_segment_ack(R"({"received":2,"stored":2,"later":"fields",)" + segment + "}"));
 }
 
 TEST_CASE("an error answer carries code, message and when to ask again") {

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libherald-hrl: reads .hrl version 3 from any program.
+ * Promise: no record is handed out before its block was verified; sizes and meanings here never
+ * change, new fields only come behind the old ones (each struct says how long the caller's is).
+ * Callers: one thread for each reader. Owns: what open gives, until close.
+ * Failure: functions return HERALD_HRL_* below; herald_hrl_error() says what happened, to what.
+ * Layout of files: docs/formats/hrl.md. Link with: pkg-config --libs herald-hrl
+ */
+#ifndef HERALD_HRL_H
+#define HERALD_HRL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HERALD_HRL_API __attribute__((visibility("default")))
+
+enum {
+    HERALD_HRL_RECORD = 1,   /* next: there is a record */
+    HERALD_HRL_OK = 0,       /* next: the end */
+    HERALD_HRL_DAMAGED = -1, /* bytes are not what was written */
+    HERALD_HRL_REFUSED =
+        -2, /* a newer format, a missing key, a file that cannot be opened, a misuse */
+    HERALD_HRL_TROUBLE = -3 /* reading failed; it may be tried again */
+};
+
+typedef struct herald_hrl_reader herald_hrl_reader;
+
+struct herald_hrl_options {
+    size_t size; /* sizeof(struct herald_hrl_options) */
+    /* Of sealed files; each may be NULL. See docs/formats/keys.md. */
+    const char* root_key;    /* a root key file */
+    const char* keys;        /* a machine key file, or a folder of them */
+    const char* secret_file; /* its first line is the passphrase or PIN */
+    int without_key;         /* not 0: read all but the data of writes when there is no key */
+    int sealed_only;         /* not 0: refuse files that are not sealed */
+    int layers;              /* not 0: read files whose records do not stand as they happened */
+};
+
+struct herald_hrl_info {
+    size_t size; /* sizeof(struct herald_hrl_info) */
+    uint8_t machine[16];
+    uint8_t disk[16];
+    uint8_t segment[16];
+    uint8_t previous_segment[16];
+    uint64_t epoch;
+    uint64_t first_position;
+    uint64_t last_position; /* 0 when the file is torn */
+    uint64_t disk_bytes;
+    uint64_t created_ns;
+    int is_whole;
+    int sealed_by; /* 0 nobody, 1 the server, 2 the source */
+};
+
+struct herald_hrl_record {
+    size_t size;        /* sizeof(struct herald_hrl_record) */
+    uint8_t kind;       /* as in docs/formats/hrl.md: 1 write, 2 zeroes, ... */
+    int data_is_sealed; /* a write without its key: data is NULL */
+    uint64_t position;
+    uint64_t offset;
+    uint64_t length;
+    uint64_t time_ns;
+    const void* data; /* until the next call with this reader */
+    size_t data_bytes;
+};
+
+/* `options` may be NULL. *reader is set unless memory is short, also on failure: for its error. */
+HERALD_HRL_API int herald_hrl_open(const char* path, const struct herald_hrl_options* options,
+                                   herald_hrl_reader** reader);
+HERALD_HRL_API int herald_hrl_get_info(herald_hrl_reader* reader, struct herald_hrl_info* info);
+HERALD_HRL_API int herald_hrl_next(herald_hrl_reader* reader, struct herald_hrl_record* record);
+/* At the end: what a torn file lost; "" when nothing is. Until the next call with this reader. */
+HERALD_HRL_API const char* herald_hrl_loss(herald_hrl_reader* reader);
+HERALD_HRL_API const char* herald_hrl_error(herald_hrl_reader* reader);
+HERALD_HRL_API void herald_hrl_close(herald_hrl_reader* reader); /* NULL is fine */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

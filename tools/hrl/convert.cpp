@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/hrl/convert.h"
+
+#include "tools/hrl/inputs.h"
+#include "tools/hrl/new_file.h"
+#include "tools/hrl/text.h"
+#include "tools/hrl/verbs.h"
+
+namespace herald::hrl_tool {
+
+namespace {
+
+using namespace herald::hrl;
+
+// out.hrl, out.2.hrl, out.3.hrl
+std::filesystem::path numbered(const std::filesystem::path& target, uint64_t number) {
+    if (number == 1) return target;
+    std::filesystem::path name = target.stem();
+    name += fmt::format(".{}", number);
+    name += target.extension();
+    return target.parent_path() / name;
+}
+
+Result<void> to_log(const std::vector<Input>& inputs, const ConvertOptions& options) {
+    v2::LogHeader header;
+    header.time = v2::time_of(inputs.front().facts.created_ns);
+    header.creator_application = {'h', 'r', 'l', ' '};
+    header.creator_version = 0x00010000;
+    header.id = inputs.back().facts.id;
+    header.previous_id = inputs.front().facts.previous;
+    auto file = NewFile::create(options.target);
+    if (!file) return pass(file);
+    auto converter = LogConverter::open(file->sink(), header);
+    if (!converter) return pass(converter);
+    auto done = read_inputs(inputs, options.journal, "converting", nullptr,
+                            [&](const Record& record) -> Result<bool> {
+                                auto added = converter->add(record);
+                                if (!added) return pass(added);
+                                return true;
+                            });
+    if (!done) return done;
+    auto finished = converter->finish();
+    if (!finished) return pass(finished);
+    auto committed = file->commit();
+    if (!committed) return committed;
+    fmt::print("{}: log {}, {} entries, {}\n", options.target.native(), to_string(finished->id),
+               finished->entry_count, bytes_text(finished->end_offset));
+    return {};
+}
+
+Result<void> to_segments(const std::vector<Input>& inputs, const ConvertOptions& options,
+                         uint64_t disk_bytes) {
+    SegmentHeader header;
+    header.machine = options.machine;
+    header.disk = options.disk;
+    header.segment = inputs.back().facts.id;
+    header.previous_segment = inputs.front().facts.previous;
+    header.first_position = options.first_position;
+    header.disk_bytes = disk_bytes;
+    header.created_ns = inputs.front().facts.created_ns;
+    uint64_t emitted = 0;
+    const auto emit = [&](Segment segment) -> Result<void> {
+        const auto path = numbered(options.target, ++emitted);
+        auto file = NewFile::create(path);
+        if (!file) return pass(file);
+        auto written = file->sink().append(segment.bytes);
+        if (written) written = file->commit();
+        if (!written) return written;
+        fmt::print("{}: segment {}, positions {} to {}, {}\n", path.native(),
+                   to_string(segment.header.segment), segment.header.first_position,
+                   segment.last_position, bytes_text(segment.bytes.size()));
+        return {};
+    };
+    SegmentConverter converter(header, HERALD_HRL_CONVERT_SEGMENT_BYTES, emit);
+    auto done = read_inputs(inputs, options.journal, "converting", nullptr,
+                            [&](const Record& record) -> Result<bool> {
+                                auto added = converter.add(record);
+                                if (!added) return pass(added);
+                                return true;
+                            });
+    if (!done) return done;
+    auto finished = converter.finish();
+    if (!finished) return pass(finished);
+    return {};
+}
+
+Result<void> run(const ConvertOptions& options) {
+    auto inputs = arrange(options.files, options.journal);
+    if (!inputs) return pass(inputs);
+    const JournalFormat from = inputs->front().facts.format;
+    if (from == options.format) {
+        return fail(ErrorKind::operator_needed, "{} is {} already", options.files.front().native(),
+                    to_string(from));
+    }
+    // Everything is read once before anything is written: what is lost is said first.
+    Survey survey;
+    auto verified = verify_inputs(*inputs, options.journal, [&](const Record& record) {
+        survey.add(record);
+        return Result<void>();
+    });
+    if (!verified) return verified;
+    if (inputs->front().facts.sealed) {
+        fmt::print(stderr, "hrl: v2 cannot carry: the seal: anyone can read the log\n");
+    }
+    for (const auto& loss : survey.losses(from, options.format)) {
+        fmt::print(stderr, "hrl: {} cannot carry: {}\n", to_string(options.format), loss);
+    }
+    if (options.format == JournalFormat::v2)
+        return options.dry_run ? Result<void>() : to_log(*inputs, options);
+    if (survey.records() == 0) {
+        return fail(ErrorKind::operator_needed, "{} has no entries, and v3 no segment without any",
+                    options.files.front().native());
+    }
+    const uint64_t disk_bytes = options.disk_bytes.value_or(survey.disk_end());
+    if (disk_bytes < survey.disk_end()) {
+        return fail(ErrorKind::operator_needed,
+                    "--disk-bytes {}: something was written up to byte {}", disk_bytes,
+                    survey.disk_end());
+    }
+    if (!options.disk_bytes) {
+        fmt::print(stderr,
+                   "hrl: v2 does not say how large the disk is: taken as {} bytes, where the last "
+                   "range ends (--disk-bytes)\n",
+                   disk_bytes);
+    }
+    if (options.machine.is_nil() || options.disk.is_nil()) {
+        fmt::print(stderr,
+                   "hrl: v2 does not say whose disk it is: the ids of {} are zero "
+                   "(--machine, --disk)\n",
+                   options.machine.is_nil() ? options.disk.is_nil() ? "machine and disk" : "machine"
+                                            : "disk");
+    }
+    return options.dry_run ? Result<void>() : to_segments(*inputs, options, disk_bytes);
+}
+
+}  // namespace
+
+int convert(const ConvertOptions& options) {
+    auto done = run(options);
+    return done ? kDone : report(done.error());
+}
+
+}  // namespace herald::hrl_tool

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hrl/inputs.h"
+#include "tools/hrl/text.h"
+#include "tools/hrl/verbs.h"
+#include "user/hrl/effects.h"
+
+namespace herald::hrl_tool {
+
+using namespace herald::hrl;
+
+int diff(const DiffOptions& options) {
+    bool first = true;
+    if (options.json) fmt::print("{{\"ranges\": [");
+    const auto visit = [&](const DifferentRange& range) {
+        if (options.json) {
+            fmt::print("{}{{\"offset\": {}, \"length\": {}, \"difference\": \"{}\"}}",
+                       first ? "\n" : ",\n", range.offset, range.length,
+                       to_string(range.difference));
+        } else {
+            const char* what = "written by both, differs";
+            if (range.difference == Difference::only_first) what = "only in the first";
+            if (range.difference == Difference::only_second) what = "only in the second";
+            fmt::print(
+                "{:>16} +{:<12} {}\n", range.offset, range.length,
+                painted(range.difference == Difference::content ? Colour::red : Colour::yellow,
+                        what));
+        }
+        first = false;
+    };
+    const auto opener = [&](const std::filesystem::path& file) {
+        return [&] { return open_journal(file, options.journal); };
+    };
+    auto compared = compare_effects(opener(options.first), opener(options.second), visit);
+    if (options.json) {
+        fmt::print("\n]");
+        if (compared) {
+            fmt::print(
+                ", \"different_ranges\": {}, \"different_bytes\": {}, "
+                "\"first_disk_bytes\": {}, \"second_disk_bytes\": {}",
+                compared->ranges, compared->bytes, compared->first_disk_bytes,
+                compared->second_disk_bytes);
+        }
+        fmt::print("}}\n");
+    }
+    if (!compared) return report(compared.error());
+    const bool same = compared->ranges == 0 && compared->same_size();
+    if (!options.json) {
+        if (!compared->same_size()) {
+            fmt::print("the disk ends with {} bytes and with {}\n", compared->first_disk_bytes,
+                       compared->second_disk_bytes);
+        }
+        fmt::print("{} ranges, {} differ{}\n", compared->ranges, bytes_text(compared->bytes),
+                   same ? painted(Colour::green, ": the same effect") : "");
+    }
+    return same ? kDone : kDifferent;
+}
+
+}  // namespace herald::hrl_tool

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files a verb works on, of either format: opened, put in order, verified.
+// Promise: what arrange() returns is one disk's history without a gap, fork or repetition, each
+// file whole; verify_inputs() has then read all of it.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "tools/hrl/verbs.h"
+#include "user/hrl/journal.h"
+
+namespace herald::hrl_tool {
+
+Result<std::unique_ptr<hrl::Journal>> open_journal(const std::filesystem::path& file,
+                                                   const hrl::JournalOptions& options);
+
+// For verbs that only look: what is plain is shown also without a key, and layers, whose records
+// do not stand as they happened, are read too.
+inline hrl::JournalOptions may_look(hrl::JournalOptions options) {
+    options.segment.without_key = true;
+    options.segment.layers = true;
+    return options;
+}
+
+struct Input {
+    std::filesystem::path file;
+    hrl::JournalFacts facts;
+    std::optional<uint64_t> last_position;  // v3: the file's word; v2: once verified
+    // v2 counts from 1 in every file; a chain of them is counted through.
+    uint64_t position_shift = 0;
+    uint64_t records = 0;   // once verified
+    uint64_t disk_end = 0;  // once verified
+
+    uint64_t first() const { return facts.first_position + position_shift; }
+    uint64_t last() const { return last_position.value_or(0) + position_shift; }
+};
+
+Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& files,
+                                   const hrl::JournalOptions& options);
+// Reads everything; `visit` sees every record, with positions counted through.
+Result<void> verify_inputs(std::vector<Input>& inputs, const hrl::JournalOptions& options,
+                           const std::function<Result<void>(const hrl::Record&)>& visit = nullptr);
+// As verify_inputs(), of inputs that were verified: a file that changed since is refused.
+// `visit` returns false to stop.
+Result<void> read_inputs(const std::vector<Input>& inputs, const hrl::JournalOptions& options,
+                         const char* doing, const std::function<Result<void>(const Input&)>& begin,
+                         const std::function<Result<bool>(const hrl::Record&)>& visit);
+
+}  // namespace herald::hrl_tool

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/hrl/convert.h"
+
+#include <algorithm>
+
+#include "user/hrl/block_summary.h"
+
+namespace herald::hrl {
+
+namespace {
+
+constexpr uint64_t kSecondNs = 1'000'000'000;
+
+bool clears(RecordKind kind) {
+    return kind == RecordKind::zeroes || kind == RecordKind::discard ||
+           kind == RecordKind::secure_erase;
+}
+
+ByteView zero_bytes() {
+    static const Bytes kZeroes(HERALD_RECORD_DATA_BYTES_MAX);
+    return kZeroes;
+}
+
+}  // namespace
+
+void Survey::add(const Record& record) {
+    const unsigned kind = unsigned(record.kind);
+    HERALD_ASSERT(kind < std::size(kinds_));
+    records_ += 1;
+    kinds_[kind] += 1;
+    kind_bytes_[kind] += record.length;
+    split_seconds_ += record.time_ns % kSecondNs != 0;
+    far_times_ +=
+        v2::time_ns_of(v2::time_of(record.time_ns)) / kSecondNs != record.time_ns / kSecondNs;
+    if (has_range(record.kind)) disk_end_ = std::max(disk_end_, record.offset + record.length);
+    if (record.kind == RecordKind::resize) disk_end_ = std::max(disk_end_, record.length);
+}
+
+std::vector<std::string> Survey::losses(JournalFormat from, JournalFormat to) const {
+    std::vector<std::string> lost;
+    if (from == to) return lost;
+    if (to == JournalFormat::v3) {
+        return {"the log's creator, error code, Vhd2DataWriteGuid and sizes at creation"};
+    }
+    const auto count = [&](RecordKind kind) { return kinds_[unsigned(kind)]; };
+    const auto drop = [&](RecordKind kind, const char* what) {
+        if (count(kind) != 0) lost.push_back(fmt::format("{} {}", count(kind), what));
+    };
+    drop(RecordKind::tag, "tags: the recovery points and their names");
+    const uint64_t marks = count(RecordKind::scan_begin) + count(RecordKind::scan_end) +
+                           count(RecordKind::mode_change) + count(RecordKind::activation);
+    if (marks != 0) {
+        lost.push_back(fmt::format(
+            "{} markers of scans, modes and sessions: where the stream is fuzzy", marks));
+    }
+    drop(RecordKind::reread, "rereads: what could not be captured");
+    drop(RecordKind::resize, "resizes: what a shrunk disk lost is not cleared");
+    uint64_t cleared = 0;
+    uint64_t cleared_bytes = 0;
+    for (const RecordKind kind :
+         {RecordKind::zeroes, RecordKind::discard, RecordKind::secure_erase}) {
+        cleared += count(kind);
+        cleared_bytes += kind_bytes_[unsigned(kind)];
+    }
+    if (cleared != 0) {
+        lost.push_back(
+            fmt::format("{} zeroes, discards and secure erases: written out as {} bytes "
+                        "of zeroes",
+                        cleared, cleared_bytes));
+    }
+    if (split_seconds_ != 0) {
+        lost.push_back(fmt::format("the fractions of a second of {} times", split_seconds_));
+    }
+    if (far_times_ != 0) {
+        lost.push_back(fmt::format("{} times before 2000 or after 2136", far_times_));
+    }
+    lost.emplace_back("the ids of machine and disk, the disk's size, the epoch and the positions");
+    lost.emplace_back("checksums that find swapped bytes and swapped records");
+    return lost;
+}
+
+Result<LogConverter> LogConverter::open(ByteSink& sink, const v2::LogHeader& header) {
+    auto writer = v2::LogWriter::open(sink, header);
+    if (!writer) return pass(writer);
+    return LogConverter(std::move(*writer));
+}
+
+Result<void> LogConverter::add(const Record& record) {
+    const uint32_t time = v2::time_of(record.time_ns);
+    if (record.kind == RecordKind::write) return writer_.append(record.offset, record.data, time);
+    if (!clears(record.kind)) return {};
+    for (uint64_t done = 0; done < record.length;) {
+        const uint64_t size = std::min<uint64_t>(record.length - done, zero_bytes().size());
+        auto written = writer_.append(record.offset + done, zero_bytes().first(size), time);
+        if (!written) return written;
+        done += size;
+    }
+    return {};
+}
+
+SegmentConverter::SegmentConverter(const SegmentHeader& first, uint64_t segment_bytes, Emit emit)
+    : first_(first),
+      header_(first),
+      segment_bytes_(segment_bytes),
+      emit_(std::move(emit)),
+      writer_(first) {}
+
+Result<void> SegmentConverter::add(const Record& record) {
+    if (writer_.raw_bytes() >= segment_bytes_ || writer_.records() >= HERALD_SEGMENT_RECORDS_MAX) {
+        auto closed = close();
+        if (!closed) return closed;
+        writer_ = SegmentWriter(header_);
+    }
+    Record numbered = record;
+    numbered.position = writer_.next_position();
+    // The disk of the segments that follow.
+    if (record.kind == RecordKind::resize) header_.disk_bytes = record.length;
+    return writer_.append(numbered);
+}
+
+// Makes header_ that of the next segment.
+Result<void> SegmentConverter::close() {
+    const uint64_t next = writer_.next_position();
+    auto segment = std::move(writer_).finish();
+    if (!segment) return pass(segment);
+    header_.previous_segment = segment->header.segment;
+    auto emitted = emit_(std::move(*segment));
+    if (!emitted) return emitted;
+    segments_ += 1;
+    header_.segment = Uuid::from_name(first_.segment, fmt::format("segment {}", segments_ + 1));
+    header_.first_position = next;
+    return {};
+}
+
+Result<uint64_t> SegmentConverter::finish() {
+    auto closed = close();
+    if (!closed) return pass(closed);
+    return segments_;
+}
+
+}  // namespace herald::hrl

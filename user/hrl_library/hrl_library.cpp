@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "herald/hrl.h"
+
+#include <cstring>
+#include <new>
+
+#include "user/hrl/segment_reader.h"
+
+struct herald_hrl_reader {
+    herald::seal::Keyring keys;
+    std::optional<herald::hrl::SegmentReader> reader;
+    std::string error;
+};
+
+namespace {
+
+using namespace herald;
+
+int status_of(ErrorKind kind) {
+    if (kind == ErrorKind::corrupt) return HERALD_HRL_DAMAGED;
+    return kind == ErrorKind::retry ? HERALD_HRL_TROUBLE : HERALD_HRL_REFUSED;
+}
+
+int refuse(herald_hrl_reader& of, const Error& error) {
+    of.error = error.message;
+    return status_of(error.kind);
+}
+
+int misuse(herald_hrl_reader* of, const char* how) {
+    if (of) of->error = how;
+    return HERALD_HRL_REFUSED;
+}
+
+// The caller's struct may be older, and shorter, or newer than ours: the rest of ours counts as 0.
+template <class T>
+T from_caller(const T* theirs) {
+    T ours;
+    std::memset(&ours, 0, sizeof ours);
+    if (theirs) std::memcpy(&ours, theirs, std::min(sizeof ours, theirs->size));
+    return ours;
+}
+template <class T>
+void to_caller(T* theirs, T ours) {
+    ours.size = theirs->size;
+    std::memcpy(theirs, &ours, std::min(sizeof ours, theirs->size));
+}
+
+void copy_id(uint8_t* to, const Uuid& id) { std::memcpy(to, id.bytes.data(), id.bytes.size()); }
+
+int open_reader(herald_hrl_reader& to, const char* path, const herald_hrl_options& options) {
+    if (options.root_key || options.keys) {
+        if (!options.root_key || !options.keys) {
+            return misuse(&to, "root_key and keys go together");
+        }
+        auto keys = seal::open_keyring(
+            {options.root_key, options.keys, options.secret_file ? options.secret_file : ""});
+        if (!keys) return refuse(to, keys.error());
+        to.keys = std::move(*keys);
+    }
+    auto source = hrl::file_source(path);
+    if (!source) return refuse(to, source.error());
+    auto reader =
+        hrl::SegmentReader::open(std::move(*source), {.keys = options.root_key ? &to.keys : nullptr,
+                                                      .without_key = options.without_key != 0,
+                                                      .layers = options.layers != 0,
+                                                      .sealed_only = options.sealed_only != 0});
+    if (!reader) return refuse(to, reader.error());
+    to.reader = std::move(*reader);
+    return HERALD_HRL_OK;
+}
+
+}  // namespace
+
+extern "C" int herald_hrl_open(const char* path, const herald_hrl_options* options,
+                               herald_hrl_reader** reader) {
+    if (!path || !reader) return HERALD_HRL_REFUSED;
+    *reader = new (std::nothrow) herald_hrl_reader;
+    if (!*reader) return HERALD_HRL_TROUBLE;
+    return open_reader(**reader, path, from_caller(options));
+}
+
+extern "C" int herald_hrl_get_info(herald_hrl_reader* reader, herald_hrl_info* info) {
+    if (!reader || !reader->reader || !info) return misuse(reader, "no file is open");
+    const hrl::SegmentReader& from = *reader->reader;
+    const hrl::SegmentHeader& header = from.header();
+    herald_hrl_info ours;
+    std::memset(&ours, 0, sizeof ours);
+    copy_id(ours.machine, header.machine);
+    copy_id(ours.disk, header.disk);
+    copy_id(ours.segment, header.segment);
+    copy_id(ours.previous_segment, header.previous_segment);
+    ours.epoch = header.epoch;
+    ours.first_position = header.first_position;
+    ours.last_position = from.last_position().value_or(0);
+    ours.disk_bytes = header.disk_bytes;
+    ours.created_ns = header.created_ns;
+    ours.is_whole = from.whole() ? 1 : 0;
+    ours.sealed_by = int(header.sealed_by);
+    to_caller(info, ours);
+    return HERALD_HRL_OK;
+}
+
+extern "C" int herald_hrl_next(herald_hrl_reader* reader, herald_hrl_record* record) {
+    if (!reader || !reader->reader || !record) return misuse(reader, "no file is open");
+    auto next = reader->reader->next();
+    if (!next) return refuse(*reader, next.error());
+    if (!*next) return HERALD_HRL_OK;
+    const hrl::Record& from = **next;
+    herald_hrl_record ours;
+    std::memset(&ours, 0, sizeof ours);
+    ours.kind = uint8_t(from.kind);
+    ours.data_is_sealed = from.data_is_sealed ? 1 : 0;
+    ours.position = from.position;
+    ours.offset = from.offset;
+    ours.length = from.length;
+    ours.time_ns = from.time_ns;
+    ours.data = from.data.empty() ? nullptr : from.data.data();
+    ours.data_bytes = from.data.size();
+    to_caller(record, ours);
+    return HERALD_HRL_RECORD;
+}
+
+extern "C" const char* herald_hrl_loss(herald_hrl_reader* reader) {
+    return reader && reader->reader ? reader->reader->loss().c_str() : "";
+}
+
+extern "C" const char* herald_hrl_error(herald_hrl_reader* reader) {
+    return reader ? reader->error.c_str() : "no reader";
+}
+
+extern "C" void herald_hrl_close(herald_hrl_reader* reader) { delete reader; }

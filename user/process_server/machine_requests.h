@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// MachineRequests answers what a replicator asks: for a session, to take a segment, for digests.
+// Promise: acked_is_kept and fenced, as service.h says; a disk that is another machine's is
+// refused. Callers: any thread. Borrows store, catalog and gates. Crash point: service.verified.
+#pragma once
+
+#include <atomic>
+
+#include "user/process_server/disk_gates.h"
+#include "user/process_server/route.h"
+#include "user/process_server/service.h"
+
+namespace herald::process_server {
+
+class MachineRequests {
+  public:
+    MachineRequests(store::ObjectStore& store, vault::Catalog& catalog, DiskGates& gates,
+                    const ServiceOptions& options)
+        : store_(store), catalog_(catalog), gates_(gates), options_(options) {}
+
+    // Before the body is read: what would be refused anyway need not cross the network.
+    tl::expected<size_t, wire::ServerResponse> admit_segment(const wire::RequestHead& head,
+                                                             const Route& route);
+    wire::ServerResponse session(const wire::RequestHead& head, const Route& route,
+                                 const Bytes& body);
+    wire::ServerResponse put_segment(const wire::RequestHead& head, const Route& route,
+                                     const Bytes& body);
+    wire::ServerResponse look(const wire::RequestHead& head, const Route& route);
+    wire::ServerResponse digests(const wire::RequestHead& head, const Route& route);
+
+  private:
+    Result<SpaceState> look_at_space(uint64_t bytes);
+    wire::ServerResponse answer(const Route& route, const TakeOutcome& taken);
+
+    store::ObjectStore& store_;
+    vault::Catalog& catalog_;
+    DiskGates& gates_;
+    const ServiceOptions options_;
+    std::atomic<SpaceState> space_{SpaceState::ok};  // the newest; for noticing a change
+};
+
+}  // namespace herald::process_server
