@@ -53,10 +53,10 @@ def show(fields, as_json):
         print("  ".join(f"{name}={value}" for name, value in fields.items()))
 
 
-def read(path, options, machine_key):
+def read(path, options, keys):
     """Prints what was asked for; the exit status."""
     try:
-        with Journal(path, machine_key, options.blind, options.sealed_only) as journal:
+        with Journal(path, keys, options.blind, options.sealed_only) as journal:
             if options.verb == "info":
                 fields = header_fields(journal.header)
                 fields["whole"] = journal.whole
@@ -97,7 +97,7 @@ def main():
                         help="read sealed files without a key: all but the data")
     parser.add_argument("--sealed-only", action="store_true", help="refuse files that are not sealed")
     options = parser.parse_args()
-    machine_key = None
+    keys = {}
     try:
         if bool(options.root_key) != bool(options.machine_key):
             parser.error("--root-key and --machine-key go together")
@@ -106,13 +106,14 @@ def main():
             if options.passphrase_file:
                 with open(options.passphrase_file, "rb") as file:
                     passphrase = file.read(1025).rstrip(b"\n")
-            machine_key = read_machine_key(options.machine_key,
-                                           read_root_key(options.root_key, passphrase))[2]
+            machine, key_id, key = read_machine_key(
+                options.machine_key, read_root_key(options.root_key, passphrase))
+            keys[machine, key_id] = key
     except (KeyTrouble, NoCryptography, OSError) as trouble:
         print(f"hrl_reader.py: {trouble}", file=sys.stderr)
         return 3
     try:
-        return max(read(path, options, machine_key) for path in options.files)
+        return max(read(path, options, keys) for path in options.files)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 3

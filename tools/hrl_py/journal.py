@@ -47,12 +47,13 @@ class Loss:
 
 
 class Journal:
-    """machine_key: 32 bytes. blind: do without it. sealed_only: refuse plain files."""
+    """keys: machine keys, 32 bytes each, by (machine id, key id). blind: do without the file's.
+    sealed_only: refuse plain files."""
 
-    def __init__(self, path, machine_key=None, blind=False, sealed_only=False):
+    def __init__(self, path, keys=None, blind=False, sealed_only=False):
         self._file = open(path, "rb")
         try:
-            self._open(machine_key, blind, sealed_only)
+            self._open(keys or {}, blind, sealed_only)
         except BaseException:
             self._file.close()
             raise
@@ -63,13 +64,14 @@ class Journal:
     def __exit__(self, *_):
         self._file.close()
 
-    def _open(self, machine_key, blind, sealed_only):
+    def _open(self, keys, blind, sealed_only):
         self._size = os.fstat(self._file.fileno()).st_size
         self._sealing, self._loss = None, None
         try:
             self.header = parse_header(self._read(0, min(self._size, HEADER_BYTES)))
             if not self.header.sealed and sealed_only:
                 raise Refused("unsealed", "the file is not sealed")
+            machine_key = keys.get((self.header.machine, self.header.key_id))
             if self.header.sealed and machine_key is None and not blind:
                 raise Refused("locked", f"needs the key {text_of_id(self.header.key_id)}")
             if self.header.sealed and machine_key is not None:
@@ -94,7 +96,7 @@ class Journal:
     # The tail -------------------------------------------------------------------------------
 
     def _read_tail(self):
-        tag_bytes = TAG_BYTES if self.header.sealed else 0
+        tag_bytes = TAG_BYTES + CHECKSUM_BYTES if self.header.sealed else 0
         require(self._size >= HEADER_BYTES + FOOTER_BYTES, "the file has no footer")
         raw_footer = self._read(self._size - FOOTER_BYTES, FOOTER_BYTES)
         footer = parse_footer(raw_footer)
@@ -117,24 +119,30 @@ class Journal:
                    for i in range(footer.block_count)]
         self._check_entries(footer, entries)
         self._check_sections(tail[index_bytes:])
+        tag = self._read(end, tag_bytes)
+        if self.header.sealed:
+            require(checksum_of(tag[:TAG_BYTES]) == tag[TAG_BYTES:], "the checksum of the tail-tag")
         if self._sealing:
-            self._sealing.check_tail(tail + raw_footer, self._read(end, tag_bytes))
+            self._sealing.check_tail(tail + raw_footer, tag[:TAG_BYTES])
         return footer, entries
 
     def _check_entries(self, footer, entries):
         at, position = HEADER_BYTES, self.header.first_position
         for entry in entries:
             require(entry.file_offset == at, "where a block begins, by the index")
+            require(entry.record_count >= 1, "a block without records, by the index")
             at += BLOCK_HEADER_BYTES + entry.stored_bytes + CHECKSUM_BYTES
             if self.header.contents == SEGMENT:
                 require(entry.first_position == position, "a position in the index")
+            else:
+                require(self.header.first_position <= entry.first_position <= footer.last_position,
+                        "a position in the index")
             position += entry.record_count
         require(at == footer.index_offset, "where the blocks end, by the index")
         require(sum(e.record_count for e in entries) == footer.record_count, "record_count")
         require(sum(e.raw_bytes for e in entries) == footer.raw_bytes, "raw_bytes")
         if self.header.contents == SEGMENT:
             require(footer.last_position == position - 1, "last_position")
-        require(footer.last_position >= self.header.first_position, "last_position")
 
     def _check_sections(self, raw):
         require(not raw or self.header.features_optional, "a section where none belongs")
@@ -263,9 +271,8 @@ class Journal:
                 payload = payloads[payload_at:payload_at + record.data_bytes]
                 require(len(payload) == record.data_bytes, "the payloads of a block")
                 payload_at += record.data_bytes
-                if record.kind == WRITE:
-                    record.data = payload
-                else:
+                record.data = payload
+                if record.kind != WRITE:
                     record.fields = parse_payload(record.kind, payload)
             records.append(record)
         require(payload_at == len(payloads), "data that belongs to no record")

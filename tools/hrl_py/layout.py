@@ -193,7 +193,7 @@ class Record:
     length: int
     time_ns: int
     data_bytes: int
-    data: bytes = field(default=b"", repr=False)  # of writes; None: sealed and no key
+    data: bytes = field(default=b"", repr=False)  # or payload; None: sealed and no key
     fields: dict = field(default_factory=dict)    # of markers
 
     @property

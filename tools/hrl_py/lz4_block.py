@@ -9,6 +9,10 @@ class Lz4Error(Exception):
     pass
 
 
+class ZeroOffset(Lz4Error):
+    """Not valid, but taken by the LZ4 library, whose output is then undefined."""
+
+
 def _length(data, at, nibble):
     """A length whose first 15 are in the token: (length, where to go on)."""
     if nibble < 15:
@@ -46,7 +50,9 @@ def decompress(data, raw_bytes):
         offset = data[at] | data[at + 1] << 8
         length, at = _length(data, at + 2, token & 15)
         length += 4
-        if offset == 0 or offset > len(out) or len(out) + length > raw_bytes:
+        if offset == 0:
+            raise ZeroOffset("a match with offset zero")
+        if offset > len(out) or len(out) + length > raw_bytes:
             raise Lz4Error("a match reaches outside the block")
         while length > 0:
             part = out[-offset:][:length]

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Holds the C++ and the Python reader of .hrl to the same answers, over golden, random and damaged
+files. Usage: compare_readers.py READER_PEER. HERALD_SEED, HERALD_TIER."""
+import os
+import pathlib
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools/hrl_py"))
+
+from journal import BlockDamaged, Journal, Refused  # noqa: E402
+from xxh3 import xxh3_64  # noqa: E402
+
+# The key of the specification's example, as in reader_peer.cpp.
+KEYS = {(b"\x11" * 16, b"\x77" * 16): bytes(range(32))}
+MODES = {"key": {"keys": KEYS}, "blind": {"blind": True}, "none": {},
+         "sealed": {"keys": KEYS, "sealed_only": True}}
+ROUNDS = {"check": 1, "ci": 4, "nightly": 100}
+ZERO_OFFSET = "a match with offset zero"
+FILES, DAMAGED_PER_FILE = 60, 12
+
+
+def python_says(path, options):
+    lines = []
+    try:
+        with Journal(path, **options) as journal:
+            last = journal.header.first_position - 1
+            try:
+                for record in journal.records():
+                    last = record.position
+                    data = "sealed" if record.data is None else f"{xxh3_64(record.data):016x}"
+                    lines.append(f"{record.kind} {record.position} {record.offset} "
+                                 f"{record.length} {record.time_ns} {data}")
+            except BlockDamaged:
+                return lines + [f"END damaged {last}"]
+            return lines + [f"END {'whole' if journal.whole else 'torn'} {last}"]
+    except Refused as refusal:
+        return [f"END refused {refusal.case}"]
+
+
+def peer_says(peer, paths, mode):
+    """What the C++ reader says: a list of lines for each path."""
+    run = subprocess.run([peer, "read", mode], input="".join(f"{p}\n" for p in paths),
+                         capture_output=True, text=True, check=True)
+    answers, lines = {}, None
+    for line in run.stdout.splitlines():
+        if line.startswith("FILE "):
+            lines = answers[line[5:]] = []
+        else:
+            lines.append(line)
+    return [answers[str(p)] for p in paths]
+
+
+def checksum(data):
+    return struct.pack("<Q", xxh3_64(data))
+
+
+def mend(data):
+    """Makes header, block, index and footer checksums and the chain right again, as far as the
+    sizes in the file lead to them."""
+    if len(data) < 256 + 64:
+        return data
+    data = bytearray(data)
+    data[248:256] = checksum(data[:248])
+    chain, at, entries = data[248:256], 256, []
+    while data[at:at + 4] == b"HBLK" and at + 48 <= len(data):
+        stored = struct.unpack_from("<I", data, at + 24)[0]
+        end = at + 40 + stored
+        if end + 8 > len(data):
+            break
+        data[at + 32:at + 40] = chain
+        chain = data[end:end + 8] = checksum(data[at:end])
+        entries.append(at)
+        at = end + 8
+    if data[at:at + 4] == b"HIDX":
+        end = at + 16 + 64 * struct.unpack_from("<I", data, at + 4)[0]
+        if end + 8 <= len(data):
+            data[at + 8:at + 16] = chain
+            data[end:end + 8] = checksum(data[at:end])
+            if len(data) - 88 >= end + 8:
+                data[-72:-64] = checksum(data[-88:-72])
+    data[-24:-16] = chain
+    data[-8:] = checksum(data[-64:-8])
+    return bytes(data)
+
+
+def damage(draw, data, others):
+    """One damaged version of a file, and what was done."""
+    data = bytearray(data)
+    at = draw.randrange(len(data))
+    what = draw.choice(["flip", "flip", "field", "field", "field", "cut", "grow", "splice", "zero",
+                        "swap", "newer"])
+    if what == "flip":
+        data[at] ^= 1 << draw.randrange(8)
+    elif what == "field":
+        # Near a structure's begin, where the fields are.
+        begins = [0, len(data) - 64, len(data) - 88]
+        for magic in (b"HBLK", b"HIDX", b"HFTR"):
+            found = data.find(magic)
+            while found >= 0:
+                begins += [found] * 3
+                found = data.find(magic, found + 1)
+        at = max(0, min(len(data) - 9, draw.choice(begins) + draw.randrange(64)))
+        size = draw.choice([1, 1, 2, 4, 8])
+        value = draw.choice([0, 1, 2, 3, 255, 512, 513, 1 << 31, (1 << 64) - 1, draw.getrandbits(64)])
+        old = int.from_bytes(data[at:at + size], "little")
+        value = draw.choice([value, old + 1, old - 1]) & ((1 << 8 * size) - 1)
+        data[at:at + size] = value.to_bytes(size, "little")
+    elif what == "cut":
+        del data[at:]
+    elif what == "grow":
+        data += draw.randbytes(draw.randrange(1, 100))
+    elif what == "splice":
+        other = draw.choice(others)
+        data[at:] = other[min(at, len(other)):]
+    elif what == "zero":
+        end = min(len(data), at + draw.randrange(1, 600))
+        data[at:end] = bytes(end - at)
+    elif what == "newer":
+        data[draw.choice([8, 9, 16, 17, 18, 19])] |= 1 << draw.randrange(8)
+    elif what == "swap":
+        size = draw.choice([1, 8, 40, 64])
+        other = draw.randrange(len(data))
+        data[at:at + size], data[other:other + size] = data[other:other + size], data[at:at + size]
+    data = bytes(data)
+    if what == "newer" or draw.random() < 0.6:
+        return mend(data), what + ", mended"
+    return data, what
+
+
+def zero_offset(path, options):
+    """Whether the file holds the one thing of which the two may say different things."""
+    try:
+        with Journal(path, **options) as journal:
+            for _ in journal.records():
+                pass
+            return journal.loss() is not None and ZERO_OFFSET in journal.loss().why
+    except BlockDamaged as damage:
+        return ZERO_OFFSET in str(damage)
+    except Refused:
+        return False
+
+
+def compare(peer, paths, notes):
+    """The first difference as text, or None; counts of how the files ended."""
+    ends = {}
+    for mode, options in MODES.items():
+        for path, theirs in zip(paths, peer_says(peer, paths, mode)):
+            ours = python_says(path, options)
+            end = ours[-1].rsplit(" ", 1)[0] if "refused" not in ours[-1] else ours[-1]
+            ends[end] = ends.get(end, 0) + 1
+            if ours != theirs and not zero_offset(path, options):
+                return f"{path} ({notes.get(path, 'as written')}), key {mode}:\n  Python: " \
+                       f"{len(ours) - 1} records, {ours[-1]}\n  C++:    {len(theirs) - 1} records, " \
+                       f"{theirs[-1]}", ends
+    return None, ends
+
+
+def main():
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        print("SKIPPED: Python's cryptography package is not there (python3-cryptography)")
+        return 77
+    peer = sys.argv[1]
+    seed = int(os.environ.get("HERALD_SEED", random.randrange(1 << 32)))
+    rounds = ROUNDS[os.environ.get("HERALD_TIER") or "check"]
+    print(f"seed {seed} (HERALD_SEED), {rounds} rounds of {FILES * (1 + DAMAGED_PER_FILE)} files")
+    draw = random.Random(seed)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="herald-differential-"))
+    golden = sorted((ROOT / "tests/golden/hrl").glob("*.hrl"))
+    sums = {}
+    for number in range(rounds):
+        subprocess.run([peer, "write", folder, str(draw.getrandbits(63)), str(FILES)], check=True)
+        paths = [folder / f"{i}.hrl" for i in range(FILES)] + (golden if number == 0 else [])
+        files = [path.read_bytes() for path in paths]
+        notes = {}
+        for i, data in enumerate(files):
+            for j in range(DAMAGED_PER_FILE):
+                path = folder / f"{i}_{j}.hrl"
+                damaged, notes[path] = damage(draw, data, files)
+                path.write_bytes(damaged)
+                paths.append(path)
+        difference, ends = compare(peer, paths, notes)
+        for end, count in ends.items():
+            sums[end] = sums.get(end, 0) + count
+        if difference:
+            print(f"the readers differ: {difference}\nagain: HERALD_SEED={seed}")
+            return 1
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    for end, count in sorted(sums.items()):
+        print(f"{count:8d}  {end}")
+    # A comparison in which nothing was damaged, or everything refused, would prove little.
+    wanted = {"END whole", "END torn", "END damaged", "END refused damaged", "END refused locked",
+              "END refused newer", "END refused unsealed"}
+    missing = wanted - set(sums)
+    if missing:
+        print(f"never seen: {', '.join(sorted(missing))}")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
