@@ -89,12 +89,44 @@ def mend(data):
     return bytes(data)
 
 
+def tables(data):
+    """(where, count) of every table of record headers that is not compressed."""
+    at, found, sealed = 256, [], data[27] != 0
+    while data[at:at + 4] == b"HBLK" and at + 48 <= len(data):
+        count, _, stored, codec = struct.unpack_from("<IIIB", data, at + 16)
+        end = at + 40 + stored - (16 if sealed else 0)
+        if (sealed or codec == 0) and at + 40 <= end - 40 * count and end <= len(data):
+            found.append((end - 40 * count, count))
+        at += 48 + stored
+    return found
+
+
+def damage_record(draw, data):
+    """A field of a record, or two records in each other's place; sometimes with the tail torn off,
+    so that no index contradicts it first."""
+    found = tables(data)
+    if not found:
+        return
+    at, count = draw.choice(found)
+    one, other = at + 40 * draw.randrange(count), at + 40 * draw.randrange(count)
+    if one != other and draw.random() < 0.5:
+        data[one:one + 40], data[other:other + 40] = data[other:other + 40], data[one:one + 40]
+    else:
+        field, size = draw.choice([(0, 1), (1, 1), (2, 2), (4, 4), (8, 8), (16, 8), (24, 8), (32, 8)])
+        old = int.from_bytes(data[one + field:one + field + size], "little")
+        value = draw.choice([0, 1, draw.randrange(12), 12, 512, 1 << 46, old + 1, old - 1, old + 512, old - 512,
+                             draw.getrandbits(64)]) & ((1 << 8 * size) - 1)
+        data[one + field:one + field + size] = value.to_bytes(size, "little")
+    if draw.random() < 0.5:
+        del data[data.rfind(b"HIDX"):]
+
+
 def damage(draw, data, others):
     """One damaged version of a file, and what was done."""
     data = bytearray(data)
     at = draw.randrange(len(data))
     what = draw.choice(["flip", "flip", "field", "field", "field", "cut", "grow", "splice", "zero",
-                        "swap", "newer"])
+                        "swap", "newer", "record", "record", "record"])
     if what == "flip":
         data[at] ^= 1 << draw.randrange(8)
     elif what == "field":
@@ -121,6 +153,8 @@ def damage(draw, data, others):
     elif what == "zero":
         end = min(len(data), at + draw.randrange(1, 600))
         data[at:end] = bytes(end - at)
+    elif what == "record":
+        damage_record(draw, data)
     elif what == "newer":
         data[draw.choice([8, 9, 16, 17, 18, 19])] |= 1 << draw.randrange(8)
     elif what == "swap":
@@ -128,7 +162,7 @@ def damage(draw, data, others):
         other = draw.randrange(len(data))
         data[at:at + size], data[other:other + size] = data[other:other + size], data[at:at + size]
     data = bytes(data)
-    if what == "newer" or draw.random() < 0.6:
+    if what in ("newer", "record") or draw.random() < 0.6:
         return mend(data), what + ", mended"
     return data, what
 
