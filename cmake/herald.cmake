@@ -69,6 +69,11 @@ function(herald_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   target_compile_definitions(${name} PRIVATE
     HERALD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HERALD_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+  # tests_unit, tests_sim, ...: all programs of a label, for builds that run no others.
+  if(NOT TARGET tests_${A_LABEL})
+    add_custom_target(tests_${A_LABEL})
+  endif()
+  add_dependencies(tests_${A_LABEL} ${name})
   add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tests/run $<TARGET_FILE:${name}>)
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 300)

@@ -65,7 +65,7 @@ def interrupted(heading: str | None, delay: float, whole_group: bool) -> None:
 def main() -> int:
     skip_unless_possible()
     random = seeded()
-    for _ in range(scaled(2, 8, 60)):
+    for _ in range(scaled(2, 3, 60)):
         interrupted(random.choice([None, *HEADINGS]), random.uniform(0, 4), random.random() < 0.7)
     return 0
 
