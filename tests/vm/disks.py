@@ -114,7 +114,7 @@ def all_kinds(kernel) -> None:
 
 def main() -> int:
     skip_unless_possible()
-    for line in kernel_lines():
+    for line in kernel_lines("nightly"):
         all_kinds(kernels.find(line))
     return 0
 

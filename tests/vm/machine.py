@@ -371,9 +371,10 @@ def scaled(check: int, ci: int, nightly: int) -> int:
     return {"check": check, "ci": ci, "nightly": nightly}[TIER]
 
 
-def kernel_lines() -> list[str]:
-    """The kernels of this tier."""
-    return ["6.1"] if TIER == "check" else ["6.1", "6.12"]
+def kernel_lines(all_from: str = "ci") -> list[str]:
+    """The kernels of this tier: one, and from the named tier on all."""
+    tiers = ["check", "ci", "nightly"]
+    return ["6.1", "6.12"] if tiers.index(TIER) >= tiers.index(all_from) else ["6.1"]
 
 
 def skip_unless_possible() -> None:

@@ -90,7 +90,7 @@ def cuts(kernel, rng: random.Random, count: int, folder: pathlib.Path) -> None:
 def main() -> int:
     skip_unless_possible()
     rng = seeded()
-    for line in kernel_lines():
+    for line in kernel_lines("nightly"):
         with tempfile.TemporaryDirectory(prefix="herald-vm-") as folder:
             cuts(kernels.find(line), rng, scaled(1, 1, 20), pathlib.Path(folder))
     return 0
