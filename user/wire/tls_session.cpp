@@ -45,7 +45,10 @@ struct Collector {
             return 0;
         }
         const auto* from = reinterpret_cast<const std::byte*>(data);
-        sealed.insert(sealed.end(), from, from + bytes);
+        // Not insert(): with the allocator of Bytes the library copies byte by byte.
+        const size_t at = sealed.size();
+        sealed.resize(at + bytes);
+        std::memcpy(sealed.data() + at, from, bytes);
         *written = bytes;
         return 1;
     }
