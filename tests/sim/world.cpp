@@ -116,7 +116,7 @@ std::unique_ptr<Agent> World::boot(Machine& machine, const std::string& name) {
     Host host{random_, trace_, oracle_, now_ms_, calm_, machine_id_, disk_id_, {}, {}};
     host.send = [this, &machine](Request request) {
         const Protected& sender = main_.machine.get() == &machine ? main_ : clone_;
-        if (request.head.method == "PUT" && trace_.step < sender.dies_at) return;
+        if (sender.cut_off && request.head.method == "PUT") return;
         request.head.peer.role = wire::Role::machine;
         request.head.peer.machine = machine_id_;
         network_.send(std::move(request), now_ms_);
@@ -286,12 +286,15 @@ void World::make_clone() {
     clone_ = std::exchange(main_, std::move(twin));
     clone_.agent->rename("clone");
     clone_.dies_at = 0;
+    clone_.cut_off = false;
     clone_.wakes_at = trace_.step + random_.below(300);
     // Both get the session that is asked for when both are quick: two writers of one epoch. One of
-    // them is cut off and dies before it learns that.
+    // them dies, at times cut off and before it learns of the other.
     if (!main_.machine->pinned.continuity.next_session.is_nil() && random_.chance(0.7)) {
         clone_.wakes_at = trace_.step + random_.below(5);
-        (random_.chance(0.5) ? main_ : clone_).dies_at = trace_.step + 100 + random_.below(200);
+        Protected& slower = random_.chance(0.5) ? main_ : clone_;
+        slower.dies_at = trace_.step + 100 + random_.below(200);
+        slower.cut_off = random_.chance(0.6);
     }
     const uint64_t dies_at = std::max(main_.dies_at, clone_.dies_at);
     clone_.ends_at = std::max(clone_.wakes_at, dies_at) + random_.below(300);
@@ -352,6 +355,7 @@ void World::one_step() {
     for (Protected* each : {&main_, &clone_}) {
         if (!each->agent || trace_.step != each->dies_at) continue;
         trace_.add("{}: dies", each->agent->name());
+        each->cut_off = false;
         const auto session_of = [](const Protected& who) {
             if (!who.machine) return Uuid{};
             const tracker::Continuity& ours = who.machine->pinned.continuity;

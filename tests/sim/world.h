@@ -57,8 +57,8 @@ class World {
         std::unique_ptr<Agent> agent;
         uint64_t wakes_at = 0;  // step
         uint64_t ends_at = 0;   // step
-        // Step; 0: not planned. Until then none of its segments arrive.
-        uint64_t dies_at = 0;
+        uint64_t dies_at = 0;   // step; 0: not planned
+        bool cut_off = false;   // until then none of its segments arrive
     };
 
     void make_plan();
