@@ -20,12 +20,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_PROTECTED_MACHINE()                                                \
-    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
-        std::cout << "SKIPPED: " << why << "\n";                                 \
-        return;                                                                  \
-    }
-
 // A loop device with a chosen file under it, detached at the end.
 struct Attached {
     Attached(const std::filesystem::path& file, const std::string& at = "") {

@@ -83,12 +83,6 @@ bool tier_is(const char* name) {
     return tier && std::string_view(tier) == name;
 }
 
-#define NEEDS_PROTECTED_MACHINE()                                                \
-    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
-        std::cout << "SKIPPED: " << why << "\n";                                 \
-        return;                                                                  \
-    }
-
 }  // namespace
 
 TEST_CASE("killed at any named step, the next point is exact and little is read again") {

@@ -22,12 +22,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_PROTECTED_MACHINE()                                                \
-    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
-        std::cout << "SKIPPED: " << why << "\n";                                 \
-        return;                                                                  \
-    }
-
 // A server that grants every session and ends it at its first segment.
 class Ending : public wire::HttpHandler {
   public:

@@ -18,12 +18,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-#define NEEDS_PROTECTED_MACHINE()                                                \
-    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
-        std::cout << "SKIPPED: " << why << "\n";                                 \
-        return;                                                                  \
-    }
-
 // Writes files until it is gone.
 class Workload {
   public:

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <iostream>
 
 #include "tests/e2e/loop_disk.h"
 #include "tests/e2e/support/test_site.h"
@@ -15,6 +16,13 @@ namespace herald::test {
 
 // Why such a machine cannot be had here, or nothing.
 std::string missing_for_protected_machine();
+
+// Ends a test, loudly, where there is none.
+#define NEEDS_PROTECTED_MACHINE()                                                \
+    if (const std::string why = missing_for_protected_machine(); !why.empty()) { \
+        std::cout << "SKIPPED: " << why << "\n";                                 \
+        return;                                                                  \
+    }
 
 class ProtectedMachine {
   public:

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // libherald-hrl as another program has it: linked to the shared library and nothing else of ours.
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +8,7 @@
 
 #include "herald/hrl.hpp"
 #include "tests/catch.hpp"
+#include "tests/shell.h"
 #include "tests/temp_dir.h"
 
 using herald::HrlReader;
@@ -18,12 +18,8 @@ namespace {
 const std::string kGolden = HERALD_SOURCE_DIR "/tests/golden/hrl/";
 
 std::string output_of(const std::string& command) {
-    std::string output;
-    FILE* pipe = ::popen(command.c_str(), "r");
-    REQUIRE(pipe);
-    for (int c; (c = std::fgetc(pipe)) != EOF;) output.push_back(char(c));
-    output += "status " + std::to_string(WEXITSTATUS(::pclose(pipe)));
-    return output;
+    const herald::test::Run run = herald::test::run_shell(command);
+    return run.output + "status " + std::to_string(run.status);
 }
 
 }  // namespace

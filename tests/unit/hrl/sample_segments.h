@@ -2,15 +2,18 @@
 // Sample segments for tests: the same seed always makes the same records and the same file.
 #pragma once
 
-#include <cstdlib>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "tests/catch.hpp"
+#include "tests/tier.h"
 #include "user/hrl/segment_reader.h"
 
 namespace herald::hrl::test {
+
+using herald::test::seed_from_environment;
+using herald::test::tier_scale;
 
 // A record that owns its data, so that it can be kept and compared.
 struct OwnedRecord {
@@ -172,18 +175,6 @@ inline ReadBack read_back(ByteView bytes, const ReadOptions& options = {}) {
     }
     back.loss = reader->loss();
     return back;
-}
-
-inline uint64_t seed_from_environment() {
-    const char* text = std::getenv("HERALD_SEED");
-    return text ? std::strtoull(text, nullptr, 10) : 20240229;
-}
-
-// 1 in ./check, 4 in CI, 20 in nightly runs.
-inline size_t tier_scale() {
-    const char* text = std::getenv("HERALD_TIER");
-    const std::string tier = text ? text : "";
-    return tier == "nightly" ? 20 : tier == "ci" ? 4 : 1;
 }
 
 }  // namespace herald::hrl::test

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hrl program, run as a user runs it.
-#include <sys/wait.h>
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "tests/shell.h"
 #include "tests/temp_dir.h"
 #include "tests/unit/hrl/sample_segments.h"
 #include "user/base/file.h"
@@ -15,30 +14,14 @@ using namespace herald::hrl::test;
 
 namespace {
 
-struct Run {
-    int status = -1;
-    std::string output;  // both streams
-};
+using herald::test::Run;
 
 Run run_hrl(const std::filesystem::path& dir, const std::string& arguments) {
-    const std::string command =
-        "cd '" + dir.native() + "' && '" HERALD_BIN_DIR "/hrl' " + arguments + " 2>&1";
-    Run run;
-    FILE* pipe = ::popen(command.c_str(), "r");
-    REQUIRE(pipe);
-    char buffer[4096];
-    for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) {
-        run.output.append(buffer, n);
-    }
-    const int status = ::pclose(pipe);
-    REQUIRE(WIFEXITED(status));
-    run.status = WEXITSTATUS(status);
-    return run;
+    return herald::test::run_shell("cd '" + dir.native() + "' && '" HERALD_BIN_DIR "/hrl' " +
+                                   arguments + " 2>&1");
 }
 
-bool has(const Run& run, const std::string& text) {
-    return run.output.find(text) != std::string::npos;
-}
+bool has(const Run& run, const std::string& text) { return run.has(text); }
 
 // Three segments of one stream in a directory: a.hrl is the last, c.hrl the first, so that the
 // order of names is not the order of the stream.

@@ -6,11 +6,15 @@
 #include <random>
 
 #include "tests/catch.hpp"
+#include "tests/tier.h"
 #include "user/hrl/v2/checksum.h"
 #include "user/hrl/v2/log_reader.h"
 #include "user/hrl/v2/log_writer.h"
 
 namespace herald::hrl::v2::test {
+
+using herald::test::seed_from_environment;
+using herald::test::tier_scale;
 
 inline constexpr uint32_t kLeapDay = 762'523'200;  // 2024-02-29T12:00:00Z
 
@@ -134,18 +138,6 @@ inline ReadBack read_back(ByteView bytes, std::optional<EntryOrder> assumed = st
 // True when `part` is the beginning of `all`.
 inline bool is_prefix(const std::vector<Write>& part, const std::vector<Write>& all) {
     return part.size() <= all.size() && std::equal(part.begin(), part.end(), all.begin());
-}
-
-inline uint64_t seed_from_environment() {
-    const char* text = std::getenv("HERALD_SEED");
-    return text ? std::strtoull(text, nullptr, 10) : 20240229;
-}
-
-// 1 in ./check, 4 in CI, 20 in nightly runs.
-inline size_t tier_scale() {
-    const char* text = std::getenv("HERALD_TIER");
-    const std::string tier = text ? text : "";
-    return tier == "nightly" ? 20 : tier == "ci" ? 4 : 1;
 }
 
 }  // namespace herald::hrl::v2::test

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hrl program with files of both formats, run as a user runs it; and its man page's examples.
-#include <sys/wait.h>
-
-#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/shell.h"
 #include "tests/temp_dir.h"
 #include "tests/unit/hrl/sample_segments.h"
 #include "tests/unit/hrl/v2/sample_logs.h"
@@ -21,14 +19,9 @@ namespace segments = herald::hrl::test;
 
 namespace {
 
-struct Run {
-    int status = -1;
-    std::string output;  // both streams
-};
+using herald::test::Run;
 
-bool has(const Run& run, const std::string& text) {
-    return run.output.find(text) != std::string::npos;
-}
+bool has(const Run& run, const std::string& text) { return run.has(text); }
 
 struct Directory {
     herald::test::TempDir dir;
@@ -44,20 +37,9 @@ struct Directory {
         return *bytes;
     }
     Run shell(const std::string& command) const {
-        Run run;
-        const std::string all = "cd '" + dir.path().native() +
-                                "' && export PATH='" HERALD_BIN_DIR "':\"$PATH\" && ( " + command +
-                                " ) 2>&1";
-        FILE* pipe = ::popen(all.c_str(), "r");
-        REQUIRE(pipe);
-        char buffer[4096];
-        for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) {
-            run.output.append(buffer, n);
-        }
-        const int status = ::pclose(pipe);
-        REQUIRE(WIFEXITED(status));
-        run.status = WEXITSTATUS(status);
-        return run;
+        return herald::test::run_shell("cd '" + dir.path().native() +
+                                       "' && export PATH='" HERALD_BIN_DIR "':\"$PATH\" && ( " +
+                                       command + " ) 2>&1");
     }
     nlohmann::json json(const std::string& command, int status = 0) const {
         const Run run = shell(command);
