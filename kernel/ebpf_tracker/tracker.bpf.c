@@ -56,6 +56,7 @@ struct {
 /* A discard request gathers bios: several ranges (NVMe: 256), or many neighbours as one range. */
 #define DISCARD_BIOS_MAX 1024
 #define OP_MASK 0xff
+#define NO_SLOT (-1)
 
 struct extent {
     __u64 first; /* block */
@@ -109,13 +110,17 @@ static long mark_step(__u32 index, struct mark_context *context)
     return 0;
 }
 
-static __always_inline void mark(struct extent extent)
+/*
+ * Global, as slot_of() is: the verifier checks such a function once, not once for each path that
+ * leads to a call of it. Inline they are a quarter of a second of every load.
+ */
+__noinline int mark(__u64 first, __u64 count)
 {
-    struct mark_context context = {extent.first, extent.first + extent.count, extent.first >> 6};
+    struct mark_context context = {first, first + count, first >> 6};
     __u64 words;
 
-    if (extent.count == 0)
-        return;
+    if (count == 0)
+        return 0;
     words = ((context.end - 1) >> 6) - (context.first >> 6) + 1;
     mark_step(0, &context);
     if (words == 2)
@@ -126,6 +131,7 @@ static __always_inline void mark(struct extent extent)
         context.word += LOOPS_MAX;
         bpf_loop(words - LOOPS_MAX, mark_step, &context, 0);
     }
+    return 0;
 }
 
 /* Sectors, clipped to the disk, as blocks. */
@@ -165,7 +171,7 @@ static long discard_step(__u32 index, struct discard_context *context)
         return 1;
     extent = blocks_of((__u64)BPF_CORE_READ(bio, bi_iter.bi_sector),
                        BPF_CORE_READ(bio, bi_iter.bi_size) >> 9);
-    mark(extent);
+    mark(extent.first, extent.count);
     if (extent.count) {
         if (extent.first < context->first)
             context->first = extent.first;
@@ -204,43 +210,44 @@ static __always_inline __u64 name_of(struct request *request)
     return name;
 }
 
-static __always_inline struct herald_open_write_abi *slot_at(__u64 name, __u32 probe)
+static __always_inline struct herald_open_write_abi *slot_at(__u32 index)
 {
-    /* Fibonacci hashing: requests are a constant distance apart in memory. */
-    __u32 index = (__u32)((name * 0x9e3779b97f4a7c15ull) >> 32) + probe;
-
     index &= open_slots - 1;
     return bpf_map_lookup_elem(&open_writes, &index);
 }
 
-static __always_inline struct herald_open_write_abi *slot_of(__u64 name, bool claim)
+/* Index of the slot of the request of that name: HERALD_EBPF_PROBES_MAX slots may be its own. */
+__noinline int slot_of(__u64 name, bool claim)
 {
+    /* Fibonacci hashing: requests are a constant distance apart in memory. */
+    const __u32 index = (__u32)((name * 0x9e3779b97f4a7c15ull) >> 32) & (open_slots - 1);
+
     for (__u32 i = 0; i < HERALD_EBPF_PROBES_MAX; ++i) {
-        struct herald_open_write_abi *slot = slot_at(name, i);
+        struct herald_open_write_abi *slot = slot_at(index + i);
         __u64 owner;
 
         if (!slot)
-            return 0;
+            return NO_SLOT;
         owner = *(volatile __u64 *)&slot->request;
         if (owner == name)
-            return slot;
+            return (index + i) & (open_slots - 1);
         /* Never claimed, so nothing of this name lies beyond. A released one is passed over. */
         if (owner == 0)
             break;
     }
     for (__u32 i = 0; claim && i < HERALD_EBPF_PROBES_MAX; ++i) {
-        struct herald_open_write_abi *slot = slot_at(name, i);
+        struct herald_open_write_abi *slot = slot_at(index + i);
         __u64 owner;
 
         if (!slot)
-            return 0;
+            return NO_SLOT;
         owner = *(volatile __u64 *)&slot->request;
         if (owner != 0 && owner != HERALD_EBPF_REQUEST_RELEASED)
             continue;
         if (__sync_val_compare_and_swap(&slot->request, owner, name) == owner)
-            return slot;
+            return (index + i) & (open_slots - 1);
     }
-    return 0;
+    return NO_SLOT;
 }
 
 static __always_inline struct extent extent_of(__u64 word)
@@ -277,14 +284,14 @@ static __always_inline bool open_slot(struct herald_open_write_abi *slot, __u64 
 
     if (open.count) {
         count_event(HERALD_EBPF_REISSUED_OPEN);
-        mark(open);
+        mark(open.first, open.count);
     }
     /* The result is used, so that the ordered form of the exchange is emitted. */
     replaced = __sync_lock_test_and_set(&slot->extent, word_of(issue, extent));
     if (replaced != before) {
         open = extent_of(replaced);
         if (open.count)
-            mark(open);
+            mark(open.first, open.count);
     }
     /*
      * User space that releases the slot says so in the extent before it takes the name away, and
@@ -340,6 +347,7 @@ int BPF_PROG(herald_issue, struct request *request)
     struct extent extent;
     __u64 name;
     bool marked;
+    int index;
 
     /* Whatever changes the disk has an odd code, known to us or not. */
     if (!(op & 1) || !ours(request))
@@ -357,7 +365,8 @@ int BPF_PROG(herald_issue, struct request *request)
         return 0;
     if (!fault_no_open) {
         name = name_of(request);
-        slot = slot_of(name, true);
+        index = slot_of(name, true);
+        slot = index == NO_SLOT ? 0 : slot_at(index);
         if (!slot || !open_slot(slot, name, extent))
             count_event(HERALD_EBPF_TABLE_FULL);
     }
@@ -368,7 +377,7 @@ int BPF_PROG(herald_issue, struct request *request)
     if (marked)
         cover(request, op, request->__data_len, &marked);
     else
-        mark(extent);
+        mark(extent.first, extent.count);
     return 0;
 }
 
@@ -379,6 +388,7 @@ int BPF_PROG(herald_complete, struct request *request, int error, unsigned int b
     struct herald_open_write_abi *slot;
     struct extent extent;
     bool marked;
+    int index;
 
     if (!(op & 1) || !ours(request))
         return 0;
@@ -394,18 +404,19 @@ int BPF_PROG(herald_complete, struct request *request, int error, unsigned int b
     /* What is left of the request, also when only a part completed or it failed. */
     extent = cover(request, op, request->__data_len, &marked);
     if (!marked)
-        mark(extent);
+        mark(extent.first, extent.count);
     /* A part: the rest is still under way. */
     if (bytes < request->__data_len)
         return 0;
-    slot = slot_of(name_of(request), false);
+    index = slot_of(name_of(request), false);
+    slot = index == NO_SLOT ? 0 : slot_at(index);
     if (slot) {
         __u64 before = *(volatile __u64 *)&slot->extent;
         struct extent open = extent_of(before);
 
         /* After parts completed the request has shrunk; what it was issued with is here. */
         if (open.count && (open.first != extent.first || open.count != extent.count))
-            mark(open);
+            mark(open.first, open.count);
         if (open.count) {
             before = __sync_lock_test_and_set(
                 &slot->extent, before >> HERALD_EBPF_EXTENT_ISSUE_SHIFT

@@ -86,7 +86,8 @@ Result<Bytes> read_file(const std::filesystem::path& path, uint64_t bytes_max) {
         return fail(ErrorKind::operator_needed, "read {}: {} bytes, more than the {} allowed",
                     path.native(), *size, bytes_max);
     }
-    Bytes bytes(*size);
+    Bytes bytes;
+    bytes.resize_for_overwrite(*size);
     auto read = read_exact(fd->get(), 0, bytes, path.native());
     if (!read) return pass(read);
     return bytes;

@@ -5,15 +5,17 @@
 #include <sys/mman.h>
 
 #include <bit>
+#include <cstdint>
 #include <deque>
 #include <mutex>
+#include <new>
 
 namespace herald {
 
 namespace {
 
 struct Piece {
-    void* memory;
+    std::byte* memory;
     size_t bytes;  // of the mapping
 };
 
@@ -41,9 +43,12 @@ size_t rounded(size_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
+bool is_large(size_t bytes) { return kHasLargeMemory && bytes >= kLargeMemoryBytes; }
+
 }  // namespace
 
-void* take_large_memory(size_t bytes) {
+std::byte* take_memory(size_t bytes) {
+    if (!is_large(bytes)) return static_cast<std::byte*>(::operator new(bytes));
     if (bytes > PTRDIFF_MAX / 2) throw std::bad_alloc();
     const size_t size = rounded(bytes);
     {
@@ -52,7 +57,7 @@ void* take_large_memory(size_t bytes) {
         // The one given back last: its bytes may still be in a cache of the processor.
         for (auto at = idle.pieces.rbegin(); at != idle.pieces.rend(); ++at) {
             if (at->bytes != size) continue;
-            void* const memory = at->memory;
+            std::byte* const memory = at->memory;
             idle.pieces.erase(std::next(at).base());
             idle.bytes -= size;
             return memory;
@@ -61,10 +66,11 @@ void* take_large_memory(size_t bytes) {
     void* const memory =
         ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    return memory;
+    return static_cast<std::byte*>(memory);
 }
 
-void give_large_memory(void* memory, size_t bytes) noexcept {
+void give_memory(std::byte* memory, size_t bytes) noexcept {
+    if (!is_large(bytes)) return ::operator delete(memory);
     const Piece piece{memory, rounded(bytes)};
     if (piece.bytes > kIdleMemoryBytesMax) {
         ::munmap(piece.memory, piece.bytes);

@@ -19,23 +19,6 @@ namespace {
 constexpr size_t kFullBytes = HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3);
 constexpr size_t kCompressedBytes = kFullBytes / 8 * 5;
 
-// Not insert(): through an allocator that is not its own, the library copies byte by byte, a tenth
-// as fast; filling with zeroes first costs next to nothing.
-void append_bytes(Bytes& to, ByteView from) {
-    if (from.empty()) return;
-    const size_t at = to.size();
-    to.resize(at + from.size());
-    std::memcpy(to.data() + at, from.data(), from.size());
-}
-
-// The same bytes with room for `capacity`; reserve() and shrink_to_fit() move them one by one, too.
-void move_to(Bytes& bytes, size_t capacity) {
-    Bytes moved;
-    moved.reserve(capacity);
-    append_bytes(moved, bytes);
-    bytes = std::move(moved);
-}
-
 SegmentHeaderDisk to_disk(const SegmentHeader& header) {
     SegmentHeaderDisk disk{};
     disk.magic = kSegmentMagic;
@@ -116,7 +99,7 @@ void SegmentWriter::State::begin_file() {
     disk.checksum = xxh3_64(disk_bytes_of(disk).first(offsetof(SegmentHeaderDisk, checksum)));
     chain = disk.checksum;
     out.reserve(kCompressedBytes);
-    append_bytes(out, disk_bytes_of(disk));
+    out.append(disk_bytes_of(disk));
 }
 
 void SegmentWriter::State::begin_block() {
@@ -126,7 +109,7 @@ void SegmentWriter::State::begin_block() {
 
 // Leaves the stored bytes behind the block's header; returns the codec.
 uint8_t SegmentWriter::State::store_plain_block() {
-    append_bytes(out, std::as_bytes(std::span(headers)));
+    out.append(std::as_bytes(std::span(headers)));
     const size_t stored_at = block_at + sizeof(BlockHeaderDisk);
     const auto compressed = compress(ByteView(out).subspan(stored_at), packed);
     if (!compressed) return uint8_t(Codec::raw);
@@ -137,7 +120,7 @@ uint8_t SegmentWriter::State::store_plain_block() {
 
 // The same for a sealed file; needs all of `disk` but codec and stored_bytes, and sets these.
 uint8_t SegmentWriter::State::store_sealed_block(BlockHeaderDisk& disk) {
-    append_bytes(payloads, std::as_bytes(std::span(headers)));
+    payloads.append(std::as_bytes(std::span(headers)));
     const ByteView plain = payloads;
     const size_t data_at = block_at + sizeof(BlockHeaderDisk) + sizeof(SealHeaderDisk);
     const auto compressed = compress(ByteView(out).subspan(data_at), packed);
@@ -155,8 +138,8 @@ uint8_t SegmentWriter::State::store_sealed_block(BlockHeaderDisk& disk) {
     const seal::AuthTag tag = sealer->seal_part({seal::SealUse::block, sealed.index},
                                                 context.parts(), compressed.value_or(data), data);
     std::memcpy(out.data() + block_at + sizeof disk, &sealed, sizeof sealed);
-    append_bytes(out, plain);
-    append_bytes(out, tag);
+    out.append(plain);
+    out.append(tag);
     payloads.clear();
     return disk.codec;
 }
@@ -175,7 +158,7 @@ void SegmentWriter::State::close_block() {
     summary.file_offset = out_base + block_at;
     summary.stored_bytes = disk.stored_bytes;
     chain = xxh3_64(ByteView(out).subspan(block_at));
-    append_bytes(out, disk_bytes_of(chain));
+    out.append(disk_bytes_of(chain));
     index.push_back(summary);
     summary = {};
     headers.clear();
@@ -240,12 +223,12 @@ Result<void> SegmentWriter::append(const Record& record) {
     }
     // Not by doubling: a segment hardly ever outgrows this.
     if (s.out.size() + size > kCompressedBytes && s.out.capacity() < kFullBytes) {
-        move_to(s.out, kFullBytes);
+        s.out.reserve(kFullBytes);
     }
     if (s.headers.empty()) s.begin_block();
     s.part = *part;
     const bool apart = s.sealer && record.kind != RecordKind::write;
-    append_bytes(apart ? s.payloads : s.out, record.data);
+    (apart ? s.payloads : s.out).append(record.data);
     RecordHeaderDisk disk{};
     disk.kind = uint8_t(record.kind);
     disk.data_bytes = uint32_t(record.data.size());
@@ -299,10 +282,10 @@ Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
     index.magic = kIndexMagic;
     index.entry_count = uint32_t(s.index.size());
     index.chain = s.chain;
-    append_bytes(s.out, disk_bytes_of(index));
-    append_bytes(s.out, std::as_bytes(std::span(s.index)));
+    s.out.append(disk_bytes_of(index));
+    s.out.append(std::as_bytes(std::span(s.index)));
     const uint64_t index_checksum = xxh3_64(ByteView(s.out).subspan(index_at));
-    append_bytes(s.out, disk_bytes_of(index_checksum));
+    s.out.append(disk_bytes_of(index_checksum));
 
     FooterDisk footer{};
     footer.magic = kFooterMagic;
@@ -317,10 +300,10 @@ Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
     if (s.sealer) {
         const ByteView covered[] = {ByteView(s.out).subspan(index_at), disk_bytes_of(footer)};
         const auto tag = s.sealer->seal_part({seal::SealUse::tail, 0}, covered, {}, {});
-        append_bytes(s.out, tag);
-        append_bytes(s.out, disk_bytes_of(xxh3_64(tag)));
+        s.out.append(tag);
+        s.out.append(disk_bytes_of(xxh3_64(tag)));
     }
-    append_bytes(s.out, disk_bytes_of(footer));
+    s.out.append(disk_bytes_of(footer));
 
     Segment segment;
     segment.header = s.header;
@@ -328,7 +311,7 @@ Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
     segment.raw_bytes = s.raw_bytes;
     segment.file_bytes = footer.file_bytes;
     // A segment closed by age is small and may wait for its acknowledgement: give the rest back.
-    if (s.out.size() < s.out.capacity() / 2) move_to(s.out, s.out.size());
+    if (s.out.size() < s.out.capacity() / 2) s.out.shrink_to_fit();
     segment.bytes = std::move(s.out);
     return segment;
 }

@@ -84,7 +84,8 @@ class DirectoryStore : public ObjectStore {
         const fs::path path = objects_ / name;
         auto fd = herald::open_file(path, O_RDONLY);
         if (!fd) return pass(fd);
-        Bytes bytes(length);
+        Bytes bytes;
+        bytes.resize_for_overwrite(length);
         auto read = read_exact(fd->get(), offset, bytes, path.native());
         if (!read) return pass(read);
         return bytes;

@@ -13,9 +13,6 @@ namespace {
 
 constexpr size_t kResponseHeadBytesMax = 16384;
 constexpr size_t kInterimResponsesMax = 8;
-// A vector grown in cached steps is cleared in cache; cleared whole, megabytes go through memory
-// once more.
-constexpr size_t kGrowBytes = 128u << 10;
 
 }  // namespace
 
@@ -165,14 +162,12 @@ Result<ParsedResponse> HttpClient::State::receive_head() {
 
 Result<Bytes> HttpClient::State::receive_body(uint64_t bytes) {
     Bytes body;
-    body.reserve(bytes);
-    const size_t have = std::min<uint64_t>(head_filled, bytes);
-    body.assign(head.begin(), head.begin() + long(have));
-    std::memmove(head.data(), head.data() + have, head_filled - have);
-    head_filled -= have;
-    size_t filled = have;
+    body.resize_for_overwrite(bytes);
+    size_t filled = std::min<uint64_t>(head_filled, bytes);
+    if (filled > 0) std::memcpy(body.data(), head.data(), filled);
+    std::memmove(head.data(), head.data() + filled, head_filled - filled);
+    head_filled -= filled;
     while (filled < bytes) {
-        if (filled == body.size()) body.resize(std::min<uint64_t>(bytes, filled + kGrowBytes));
         size_t got = 0;
         const Step step = tls->read(ByteSpan(body).subspan(filled), got);
         filled += got;

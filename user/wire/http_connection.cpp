@@ -25,9 +25,6 @@ constexpr std::chrono::milliseconds kBudgetPatience{5000};
 constexpr uint64_t kBudgetRetrySeconds = 1;
 constexpr size_t kWorkBytesMax = 256u << 10;
 constexpr size_t kFileChunkBytes = 64u << 10;
-// A vector grown in cached steps is cleared in cache; cleared whole, megabytes go through memory
-// once more.
-constexpr size_t kGrowBytes = 128u << 10;
 
 constexpr seconds kLogWindow{10};
 constexpr unsigned kLogLinesMax = 10;
@@ -229,13 +226,12 @@ asio::awaitable<HttpConnection::Next> HttpConnection::serve(const ParsedRequest&
 }
 
 asio::awaitable<bool> HttpConnection::read_body(size_t bytes, Bytes& body) {
-    body.reserve(bytes);
+    body.resize_for_overwrite(bytes);
     size_t filled = std::min(input_filled_, bytes);
-    body.assign(input_.begin(), input_.begin() + ptrdiff_t(filled));
+    if (filled > 0) std::memcpy(body.data(), input_.data(), filled);
     std::memmove(input_.data(), input_.data() + filled, input_filled_ - filled);
     input_filled_ -= filled;
     while (filled < bytes) {
-        if (filled == body.size()) body.resize(std::min(bytes, filled + kGrowBytes));
         size_t got = 0;
         if (!co_await receive(ByteSpan(body).subspan(filled), got)) co_return false;
         filled += got;
@@ -259,7 +255,8 @@ asio::awaitable<HttpConnection::Next> HttpConnection::answer(const ServerRespons
 }
 
 asio::awaitable<bool> HttpConnection::send_file(const ServerResponse::FileBody& file) {
-    Bytes chunk(std::min<uint64_t>(file.length, kFileChunkBytes));
+    Bytes chunk;
+    chunk.resize_for_overwrite(std::min<uint64_t>(file.length, kFileChunkBytes));
     (void)::posix_fadvise(file.fd.get(), off_t(file.offset), off_t(file.length),
                           POSIX_FADV_WILLNEED);
     uint64_t done = 0;

@@ -45,10 +45,7 @@ struct Collector {
             return 0;
         }
         const auto* from = reinterpret_cast<const std::byte*>(data);
-        // Not insert(): with the allocator of Bytes the library copies byte by byte.
-        const size_t at = sealed.size();
-        sealed.resize(at + bytes);
-        std::memcpy(sealed.data() + at, from, bytes);
+        sealed.append({from, bytes});
         *written = bytes;
         return 1;
     }
