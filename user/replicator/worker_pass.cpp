@@ -144,10 +144,13 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
         } else if (!held_back && to_submit_.empty()) {
             return Copied::all;
         } else {
-            // Close what is open, or the room it takes would never come back.
-            auto flushed = stream_->flush();
-            if (flushed) flushed = hand_over_segments();
-            if (!flushed) return pass(flushed);
+            // The room comes back with the acknowledgements. When none is to come, what is open is
+            // in the way; before, closing it would only make segments smaller than they need be.
+            if (uploader_->view().unstored_bytes == 0 && under_pressure()) {
+                auto flushed = stream_->flush();
+                if (flushed) flushed = hand_over_segments();
+                if (!flushed) return pass(flushed);
+            }
             wait_until(Clock::now() + kPause);
         }
         auto closed = stream_->close_aged(wall_ns());
