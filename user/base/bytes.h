@@ -98,6 +98,7 @@ class Bytes {
         resize_for_overwrite(size_ + 1);
         back() = value;
     }
+    void pop_back() { --size_; }
     // `bytes` must not be of this array, here and below.
     void append(ByteView bytes) { insert(end(), bytes); }
     void assign(ByteView bytes) {
