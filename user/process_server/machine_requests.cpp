@@ -47,6 +47,7 @@ tl::expected<size_t, ServerResponse> MachineRequests::admit_segment(const Reques
     // Before the body is read: what would be refused anyway need not cross the network.
     const uint64_t newest = (*gate)->epoch();
     if (*epoch != newest) return Refusal(fenced(newest));
+    last_heard_.hear(route.disk);
     // A body too large for any store is answered 413 by what asks us, not "full".
     auto room = look_at_space(std::min<uint64_t>(head.content_bytes, HERALD_SEGMENT_BYTES_MAX));
     if (!room) return Refusal(trouble(room.error(), options_.retry_after_s));
@@ -88,6 +89,7 @@ ServerResponse MachineRequests::session(const RequestHead& head, const Route& ro
                 403, wire::kErrorForbidden,
                 fmt::format("disk {} is another machine's", to_string(route.disk)));
     }
+    last_heard_.hear(route.disk);
     spdlog::info("disk {} ({}): epoch {} granted at position {}", to_string(route.disk),
                  request->name, reply->grant.epoch, reply->grant.head);
     reply->grant.window_segments = HERALD_WINDOW_SEGMENTS;
@@ -102,6 +104,7 @@ ServerResponse MachineRequests::put_segment(const RequestHead& head, const Route
     if (!epoch) return std::move(epoch.error());
     const uint64_t newest = (*gate)->epoch();
     if (*epoch != newest) return fenced(newest);
+    last_heard_.hear(route.disk);
     const UploadClaim claim{head.peer.machine, route.disk, *epoch, route.first,
                             header_of(head, wire::kHeaderDigest)};
     auto upload = verify_upload(claim, body);
@@ -124,7 +127,9 @@ ServerResponse MachineRequests::look(const RequestHead& head, const Route& route
     if (!gate) return std::move(gate.error());
     auto epoch = epoch_of(head);
     if (!epoch) return std::move(epoch.error());
-    return answer(route, (*gate)->look(*epoch));
+    const TakeOutcome seen = (*gate)->look(*epoch);
+    if (seen.verdict != OfferVerdict::fenced) last_heard_.hear(route.disk);
+    return answer(route, seen);
 }
 
 ServerResponse MachineRequests::answer(const Route& route, const TakeOutcome& taken) {
@@ -176,6 +181,7 @@ ServerResponse MachineRequests::digests(const RequestHead& head, const Route& ro
     }
     auto found = catalog_.digests(route.disk, *first, *count);
     if (!found) return trouble(found.error(), options_.retry_after_s);
+    last_heard_.hear(route.disk);
     ServerResponse response;
     response.headers["content-type"] = "application/octet-stream";
     response.body.reserve(found->size() * sizeof(Digest128));

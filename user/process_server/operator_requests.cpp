@@ -36,7 +36,12 @@ ServerResponse listed(const Rows& rows) {
 ServerResponse OperatorRequests::disks() {
     auto rows = catalog_.disks();
     if (!rows) return trouble(rows.error(), options_.retry_after_s);
-    return listed(*rows);
+    std::vector<wire::DiskInfo> infos;
+    for (const vault::DiskRow& row : *rows) {
+        infos.push_back(vault::to_info(row));
+        last_heard_.judge(infos.back());
+    }
+    return json_response(200, wire::encode(infos));
 }
 
 ServerResponse OperatorRequests::points(const RequestHead& head, const Route& route) {

@@ -20,6 +20,25 @@ TEST_CASE("a listing prints names from other machines without obeying them") {
     CHECK(json["disks"][0]["newest_point"].is_null());
 }
 
+TEST_CASE("when a disk was last heard of is shown by the server's count, or that it was not yet") {
+    wire::DiskInfo disk;
+    disk.disk = Uuid::random();
+    disk.last_heard_ns = 1795442706'250'000'000;
+    disk.unheard_ms = 61'000;
+    // This host's clock is a day late.
+    const std::string table =
+        disks_table(std::vector{disk}, disk.last_heard_ns - 86'400'000'000'000);
+    CHECK(table.find("1 min 01 s ago") != std::string::npos);
+    auto json = nlohmann::json::parse(disks_json(std::vector{disk}));
+    CHECK(json["disks"][0]["last_heard"] == "2026-11-23T14:05:06.250Z");
+    CHECK(json["disks"][0]["unheard_ms"] == 61'000);
+    disk.last_heard_ns = 0;
+    CHECK(disks_table(std::vector{disk}, 0).find("not yet") != std::string::npos);
+    json = nlohmann::json::parse(disks_json(std::vector{disk}));
+    CHECK(json["disks"][0]["last_heard"].is_null());
+    CHECK(json["disks"][0]["unheard_ms"] == 61'000);
+}
+
 TEST_CASE("points as JSON carry every field of the protocol") {
     wire::PointInfo point;
     point.id = Uuid::random();

@@ -63,12 +63,16 @@ TEST_CASE("every message survives its JSON form") {
     disk.disk_bytes = 4096;
     disk.newest_point_ns = 1;
     disk.state = "protected";
+    disk.last_heard_ns = 77;
+    disk.unheard_ms = 78;
     const auto disks = decode_disks(encode(std::vector{disk, disk}));
     REQUIRE(disks);
     REQUIRE(disks->size() == 2);
     CHECK((*disks)[1].disk == disk.disk);
     CHECK((*disks)[1].machine == disk.machine);
     CHECK((*disks)[1].state == "protected");
+    CHECK((*disks)[1].last_heard_ns == 77);
+    CHECK((*disks)[1].unheard_ms == 78);
 
     PointInfo point;
     point.id = Uuid::random();
