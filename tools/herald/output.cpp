@@ -136,16 +136,21 @@ std::string points_json(const wire::DiskInfo& disk, std::span<const wire::PointI
 }
 
 std::string status_text(const std::string& server, const wire::ServerStatus& status) {
-    const uint64_t percent = status.total_bytes ? status.free_bytes * 100 / status.total_bytes : 0;
+    const auto space = [](const std::string& state, uint64_t free, uint64_t total) {
+        return fmt::format("{}: {} of {} free ({} %)", printable(state), human_bytes(free),
+                           human_bytes(total), total ? free * 100 / total : 0);
+    };
     return fmt::format(
         "server       {} (version {})\n"
-        "store        {}: {} of {} free ({} %)\n"
+        "store        {}\n"
+        "catalog      {}\n"
         "disks        {}\n"
         "connections  {}\n"
         "requests     {}\n",
-        server, printable(status.version), printable(status.store_state),
-        human_bytes(status.free_bytes), human_bytes(status.total_bytes), percent, status.disks,
-        status.connections, status.requests);
+        server, printable(status.version),
+        space(status.store_state, status.free_bytes, status.total_bytes),
+        space(status.catalog_state, status.catalog_free_bytes, status.catalog_total_bytes),
+        status.disks, status.connections, status.requests);
 }
 
 std::string status_json(const std::string& server, const wire::ServerStatus& status) {
@@ -154,6 +159,9 @@ std::string status_json(const std::string& server, const wire::ServerStatus& sta
                      {"free_bytes", status.free_bytes},
                      {"total_bytes", status.total_bytes},
                      {"store_state", status.store_state},
+                     {"catalog_free_bytes", status.catalog_free_bytes},
+                     {"catalog_total_bytes", status.catalog_total_bytes},
+                     {"catalog_state", status.catalog_state},
                      {"disks", status.disks},
                      {"connections", status.connections},
                      {"requests", status.requests}});

@@ -35,7 +35,8 @@ class MachineRequests {
     wire::ServerResponse digests(const wire::RequestHead& head, const Route& route);
 
   private:
-    Result<SpaceState> look_at_space(uint64_t bytes);
+    // Why a segment of so many bytes is not taken now; empty when it is.
+    Result<std::string> look_at_space(uint64_t bytes);
     wire::ServerResponse answer(const Route& route, const TakeOutcome& taken);
 
     store::ObjectStore& store_;
@@ -43,7 +44,9 @@ class MachineRequests {
     DiskGates& gates_;
     LastHeard& last_heard_;
     const ServiceOptions options_;
-    std::atomic<SpaceState> space_{SpaceState::ok};  // the newest; for noticing a change
+    // The newest; for noticing a change.
+    std::atomic<SpaceState> store_space_{SpaceState::ok};
+    std::atomic<SpaceState> catalog_space_{SpaceState::ok};
 };
 
 }  // namespace herald::process_server

@@ -100,6 +100,10 @@ struct ServerStatus {
     uint64_t free_bytes = 0;
     uint64_t total_bytes = 0;
     std::string store_state;  // "ok", "warning", "alert", "full"
+    // The same of the filesystem that holds the catalog, which may be the same one.
+    uint64_t catalog_free_bytes = 0;
+    uint64_t catalog_total_bytes = 0;
+    std::string catalog_state;
     uint64_t disks = 0;
     uint64_t connections = 0;
     uint64_t requests = 0;

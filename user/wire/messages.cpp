@@ -205,6 +205,9 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, ServerStatu
     v.number("free_bytes", m.free_bytes, 0, kAny);
     v.number("total_bytes", m.total_bytes, 0, kAny);
     v.text("store_state", m.store_state, 0, kWordBytesMax);
+    v.number("catalog_free_bytes", m.catalog_free_bytes, 0, kAny);
+    v.number("catalog_total_bytes", m.catalog_total_bytes, 0, kAny);
+    v.text("catalog_state", m.catalog_state, 0, kWordBytesMax);
     v.number("disks", m.disks, 0, kAny);
     v.number("connections", m.connections, 0, kAny);
     v.number("requests", m.requests, 0, kAny);

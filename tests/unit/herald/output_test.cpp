@@ -69,6 +69,22 @@ TEST_CASE("a refused point is shown as one, with its reason, and is no recovery 
     CHECK(json["points"][0]["refusal"] == "a scan is under way");
 }
 
+TEST_CASE("the status shows the catalog's space beside the store's") {
+    wire::ServerStatus status;
+    status.store_state = "ok";
+    status.free_bytes = status.total_bytes = 1u << 30;
+    status.catalog_state = "full";
+    status.catalog_free_bytes = 1u << 20;
+    status.catalog_total_bytes = 4u << 20;
+    const std::string text = status_text("host", status);
+    CHECK(text.find("store        ok: 1.0 GiB of 1.0 GiB free (100 %)") != std::string::npos);
+    CHECK(text.find("catalog      full: 1.0 MiB of 4.0 MiB free (25 %)") != std::string::npos);
+    const auto json = nlohmann::json::parse(status_json("host", status));
+    CHECK(json["catalog_state"] == "full");
+    CHECK(json["catalog_free_bytes"] == 1u << 20);
+    CHECK(json["catalog_total_bytes"] == 4u << 20);
+}
+
 TEST_CASE("a ratio without bytes is not invented") {
     CHECK(ratio_text(0, 10) == "-");
     CHECK(ratio_text(10, 0) == "-");
