@@ -210,6 +210,14 @@ static __always_inline __u64 name_of(struct request *request)
     return name;
 }
 
+/* The device that the kernel counts the request in flight at, besides the disk. */
+static __always_inline __u64 part_of(struct request *request)
+{
+    struct block_device *part = request->part;
+
+    return part ? part->bd_dev : 0;
+}
+
 static __always_inline struct herald_open_write_abi *slot_at(__u32 index)
 {
     index &= open_slots - 1;
@@ -274,7 +282,7 @@ static __always_inline __u64 word_of(__u64 issue, struct extent extent)
  * not seen, or the slot was another's a moment ago.
  */
 static __always_inline bool open_slot(struct herald_open_write_abi *slot, __u64 name,
-                                      struct extent extent)
+                                      struct extent extent, __u64 part)
 {
     /* One request is with one processor at a time: only its own slot's number is followed. */
     __u64 before = *(volatile __u64 *)&slot->extent;
@@ -286,6 +294,7 @@ static __always_inline bool open_slot(struct herald_open_write_abi *slot, __u64 
         count_event(HERALD_EBPF_REISSUED_OPEN);
         mark(open.first, open.count);
     }
+    *(volatile __u64 *)&slot->part = part;
     /* The result is used, so that the ordered form of the exchange is emitted. */
     replaced = __sync_lock_test_and_set(&slot->extent, word_of(issue, extent));
     if (replaced != before) {
@@ -367,7 +376,7 @@ int BPF_PROG(herald_issue, struct request *request)
         name = name_of(request);
         index = slot_of(name, true);
         slot = index == NO_SLOT ? 0 : slot_at(index);
-        if (!slot || !open_slot(slot, name, extent))
+        if (!slot || !open_slot(slot, name, extent, part_of(request)))
             count_event(HERALD_EBPF_TABLE_FULL);
     }
     /*

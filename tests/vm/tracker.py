@@ -34,7 +34,8 @@ def race_on_each_kind(kernel) -> None:
     chipset, disks = disks_of(kernel)
     initramfs = Initramfs(kernel).modules(
         "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "loop", "ahci" if chipset == "q35" else "ata_piix")
-    initramfs.program("mkfs.ext4", *(BUILD / f"tests/e2e_tracker_{name}" for name in ("attach", "device", "race")))
+    initramfs.program("mkfs.ext4", "addpart", "delpart",
+                      *(BUILD / f"tests/e2e_tracker_{name}" for name in ("attach", "device", "race")))
     with Machine(f"tracker-{kernel.line}", initramfs, disks, chipset=chipset) as machine:
         print(f"{kernel.release}: ready in {machine.boot():.1f} s", flush=True)
         # On loop devices of the guest, as on the host: attach, resume, gaps, kills at every step.

@@ -32,6 +32,14 @@ std::string age_of(uint64_t time_ns, uint64_t now_ns) {
     return human_duration(std::chrono::nanoseconds(now_ns > time_ns ? now_ns - time_ns : 0));
 }
 
+// By the server's own count: this host's clock may differ.
+std::string heard_text(const wire::DiskInfo& disk) {
+    if (!disk.last_heard_ns) return "not yet";
+    return human_duration(std::chrono::milliseconds(
+               std::min<uint64_t>(disk.unheard_ms, INT64_MAX / 1'000'000))) +
+           " ago";
+}
+
 Json time_json(uint64_t time_ns) { return time_ns ? Json(rfc3339_time(time_ns)) : Json(nullptr); }
 
 }  // namespace
@@ -44,7 +52,8 @@ std::string ratio_text(uint64_t raw_bytes, uint64_t sent_bytes) {
 std::string disks_table(std::span<const wire::DiskInfo> disks, uint64_t now_ns) {
     if (disks.empty())
         return "The server holds no disk yet; 'cbtctl protect DISK' on a machine adds one.\n";
-    Table table({"DISK", "NAME", ">SIZE", ">STORED", ">POINTS", ">NEWEST POINT", "STATE"});
+    Table table(
+        {"DISK", "NAME", ">SIZE", ">STORED", ">POINTS", ">NEWEST POINT", ">LAST HEARD", "STATE"});
     const size_t id_length = short_id_length(disks);
     std::string causes;
     for (const auto& disk : disks) {
@@ -52,7 +61,7 @@ std::string disks_table(std::span<const wire::DiskInfo> disks, uint64_t now_ns) 
         table.add({id, printable(disk.name), human_bytes(disk.disk_bytes),
                    human_bytes(disk.stored_bytes), fmt::format("{}", disk.points),
                    disk.newest_point_ns ? age_of(disk.newest_point_ns, now_ns) + " ago" : "none",
-                   printable(disk.state)});
+                   heard_text(disk), printable(disk.state)});
         if (!disk.cause.empty()) causes += fmt::format("{}: {}\n", id, printable(disk.cause));
     }
     return table.text() + causes;
@@ -73,6 +82,9 @@ std::string disks_json(std::span<const wire::DiskInfo> disks) {
                         {"points", disk.points},
                         {"newest_point_ns", disk.newest_point_ns},
                         {"newest_point", time_json(disk.newest_point_ns)},
+                        {"last_heard_ns", disk.last_heard_ns},
+                        {"last_heard", time_json(disk.last_heard_ns)},
+                        {"unheard_ms", disk.unheard_ms},
                         {"state", disk.state},
                         {"cause", disk.cause}});
     return dump(Json{{"disks", list}});
@@ -124,16 +136,21 @@ std::string points_json(const wire::DiskInfo& disk, std::span<const wire::PointI
 }
 
 std::string status_text(const std::string& server, const wire::ServerStatus& status) {
-    const uint64_t percent = status.total_bytes ? status.free_bytes * 100 / status.total_bytes : 0;
+    const auto space = [](const std::string& state, uint64_t free, uint64_t total) {
+        return fmt::format("{}: {} of {} free ({} %)", printable(state), human_bytes(free),
+                           human_bytes(total), total ? free * 100 / total : 0);
+    };
     return fmt::format(
         "server       {} (version {})\n"
-        "store        {}: {} of {} free ({} %)\n"
+        "store        {}\n"
+        "catalog      {}\n"
         "disks        {}\n"
         "connections  {}\n"
         "requests     {}\n",
-        server, printable(status.version), printable(status.store_state),
-        human_bytes(status.free_bytes), human_bytes(status.total_bytes), percent, status.disks,
-        status.connections, status.requests);
+        server, printable(status.version),
+        space(status.store_state, status.free_bytes, status.total_bytes),
+        space(status.catalog_state, status.catalog_free_bytes, status.catalog_total_bytes),
+        status.disks, status.connections, status.requests);
 }
 
 std::string status_json(const std::string& server, const wire::ServerStatus& status) {
@@ -142,6 +159,9 @@ std::string status_json(const std::string& server, const wire::ServerStatus& sta
                      {"free_bytes", status.free_bytes},
                      {"total_bytes", status.total_bytes},
                      {"store_state", status.store_state},
+                     {"catalog_free_bytes", status.catalog_free_bytes},
+                     {"catalog_total_bytes", status.catalog_total_bytes},
+                     {"catalog_state", status.catalog_state},
                      {"disks", status.disks},
                      {"connections", status.connections},
                      {"requests", status.requests}});

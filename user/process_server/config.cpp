@@ -121,6 +121,9 @@ Result<Config> parse_config(std::string_view text, const fs::path& folder,
     keys.number("limits", "free_percent_alert", space.alert_percent, 0, 100);
     keys.number("limits", "free_percent_slow", space.slow_percent, 0, 100);
     keys.number("limits", "retry_after_seconds", config.service.retry_after_s, 1, 3600);
+    // Shorter than an idle replicator's own interval, every idle disk would be silent.
+    keys.number("limits", "silent_after_seconds", config.service.silent_after_s,
+                wire::kLookEverySeconds + 1, 86400);
     keys.number("limits", "connections_max", config.server.connections_max, 1, 65536);
     keys.number("limits", "connections_per_address_max", config.server.connections_per_address_max,
                 1, 65536);

@@ -26,16 +26,27 @@ tl::expected<uint64_t, ServerResponse> epoch_of(const RequestHead& head) {
 
 }  // namespace
 
-Result<SpaceState> MachineRequests::look_at_space(uint64_t bytes) {
-    auto free = store_.space();
-    if (!free) return pass(free);
-    const SpaceState now = space_state(options_.space, *free, bytes);
-    const SpaceState before = space_.exchange(now);
-    if (now != before && (now > SpaceState::warning || before == SpaceState::full)) {
-        spdlog::warn("store: {} with {} MiB free of {} MiB", to_string(now), free->free_bytes >> 20,
-                     free->total_bytes >> 20);
-    }
-    return now;
+Result<std::string> MachineRequests::look_at_space(uint64_t bytes) {
+    const auto note = [](const char* what, std::atomic<SpaceState>& newest, SpaceState now,
+                         const store::StoreSpace& space) -> std::string {
+        const SpaceState before = newest.exchange(now);
+        if (now != before && (now > SpaceState::warning || before == SpaceState::full)) {
+            spdlog::warn("{}: {} with {} MiB free of {} MiB", what, to_string(now),
+                         space.free_bytes >> 20, space.total_bytes >> 20);
+        }
+        if (now != SpaceState::full) return {};
+        return fmt::format("the server's {} is full; what was acknowledged is kept", what);
+    };
+    auto store = store_.space();
+    if (!store) return pass(store);
+    auto catalog = catalog_.space();
+    if (!catalog) return pass(catalog);
+    const std::string catalog_full =
+        note("catalog", catalog_space_, space_state(catalog_limits(options_.space), *catalog, 0),
+             *catalog);
+    const std::string store_full =
+        note("store", store_space_, space_state(options_.space, *store, bytes), *store);
+    return store_full.empty() ? catalog_full : store_full;
 }
 
 tl::expected<size_t, ServerResponse> MachineRequests::admit_segment(const RequestHead& head,
@@ -47,14 +58,11 @@ tl::expected<size_t, ServerResponse> MachineRequests::admit_segment(const Reques
     // Before the body is read: what would be refused anyway need not cross the network.
     const uint64_t newest = (*gate)->epoch();
     if (*epoch != newest) return Refusal(fenced(newest));
+    last_heard_.hear(route.disk);
     // A body too large for any store is answered 413 by what asks us, not "full".
-    auto room = look_at_space(std::min<uint64_t>(head.content_bytes, HERALD_SEGMENT_BYTES_MAX));
-    if (!room) return Refusal(trouble(room.error(), options_.retry_after_s));
-    if (*room == SpaceState::full) {
-        return refuse(507, wire::kErrorFull,
-                      "the server's store is full; what was acknowledged is kept",
-                      options_.retry_after_s);
-    }
+    auto full = look_at_space(std::min<uint64_t>(head.content_bytes, HERALD_SEGMENT_BYTES_MAX));
+    if (!full) return Refusal(trouble(full.error(), options_.retry_after_s));
+    if (!full->empty()) return refuse(507, wire::kErrorFull, *full, options_.retry_after_s);
     return size_t{HERALD_SEGMENT_BYTES_MAX};
 }
 
@@ -88,6 +96,7 @@ ServerResponse MachineRequests::session(const RequestHead& head, const Route& ro
                 403, wire::kErrorForbidden,
                 fmt::format("disk {} is another machine's", to_string(route.disk)));
     }
+    last_heard_.hear(route.disk);
     spdlog::info("disk {} ({}): epoch {} granted at position {}", to_string(route.disk),
                  request->name, reply->grant.epoch, reply->grant.head);
     reply->grant.window_segments = HERALD_WINDOW_SEGMENTS;
@@ -102,6 +111,7 @@ ServerResponse MachineRequests::put_segment(const RequestHead& head, const Route
     if (!epoch) return std::move(epoch.error());
     const uint64_t newest = (*gate)->epoch();
     if (*epoch != newest) return fenced(newest);
+    last_heard_.hear(route.disk);
     const UploadClaim claim{head.peer.machine, route.disk, *epoch, route.first,
                             header_of(head, wire::kHeaderDigest)};
     auto upload = verify_upload(claim, body);
@@ -124,7 +134,9 @@ ServerResponse MachineRequests::look(const RequestHead& head, const Route& route
     if (!gate) return std::move(gate.error());
     auto epoch = epoch_of(head);
     if (!epoch) return std::move(epoch.error());
-    return answer(route, (*gate)->look(*epoch));
+    const TakeOutcome seen = (*gate)->look(*epoch);
+    if (seen.verdict != OfferVerdict::fenced) last_heard_.hear(route.disk);
+    return answer(route, seen);
 }
 
 ServerResponse MachineRequests::answer(const Route& route, const TakeOutcome& taken) {
@@ -134,7 +146,7 @@ ServerResponse MachineRequests::answer(const Route& route, const TakeOutcome& ta
         case OfferVerdict::duplicate: {
             ServerResponse ack = json_response(
                 200, wire::encode(wire::SegmentAck{taken.head, taken.head, taken.head_segment}));
-            if (space_.load() == SpaceState::slow) ack.headers[wire::kHeaderRetryAfter] = "1";
+            if (store_space_.load() == SpaceState::slow) ack.headers[wire::kHeaderRetryAfter] = "1";
             return ack;
         }
         case OfferVerdict::in_progress:
@@ -176,6 +188,7 @@ ServerResponse MachineRequests::digests(const RequestHead& head, const Route& ro
     }
     auto found = catalog_.digests(route.disk, *first, *count);
     if (!found) return trouble(found.error(), options_.retry_after_s);
+    last_heard_.hear(route.disk);
     ServerResponse response;
     response.headers["content-type"] = "application/octet-stream";
     response.body.reserve(found->size() * sizeof(Digest128));

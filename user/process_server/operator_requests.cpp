@@ -36,7 +36,12 @@ ServerResponse listed(const Rows& rows) {
 ServerResponse OperatorRequests::disks() {
     auto rows = catalog_.disks();
     if (!rows) return trouble(rows.error(), options_.retry_after_s);
-    return listed(*rows);
+    std::vector<wire::DiskInfo> infos;
+    for (const vault::DiskRow& row : *rows) {
+        infos.push_back(vault::to_info(row));
+        last_heard_.judge(infos.back());
+    }
+    return json_response(200, wire::encode(infos));
 }
 
 ServerResponse OperatorRequests::points(const RequestHead& head, const Route& route) {
@@ -108,6 +113,11 @@ ServerResponse OperatorRequests::status(const wire::ServerCounters& counters) {
     status.free_bytes = free->free_bytes;
     status.total_bytes = free->total_bytes;
     status.store_state = to_string(space_state(options_.space, *free, 0));
+    auto catalog = catalog_.space();
+    if (!catalog) return trouble(catalog.error(), options_.retry_after_s);
+    status.catalog_free_bytes = catalog->free_bytes;
+    status.catalog_total_bytes = catalog->total_bytes;
+    status.catalog_state = to_string(space_state(catalog_limits(options_.space), *catalog, 0));
     status.connections = counters.connections;
     status.requests = counters.requests;
     auto rows = catalog_.disks();

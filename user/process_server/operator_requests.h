@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // OperatorRequests answers what an operator asks: lists, the server's state, and a segment's file.
-// Callers: any thread. Borrows store, catalog and gates. Changes nothing.
+// Callers: any thread. Borrows all it is given. Changes nothing.
 #pragma once
 
 #include "user/process_server/disk_gates.h"
@@ -12,8 +12,12 @@ namespace herald::process_server {
 class OperatorRequests {
   public:
     OperatorRequests(store::ObjectStore& store, vault::Catalog& catalog, DiskGates& gates,
-                     const ServiceOptions& options)
-        : store_(store), catalog_(catalog), gates_(gates), options_(options) {}
+                     const LastHeard& last_heard, const ServiceOptions& options)
+        : store_(store),
+          catalog_(catalog),
+          gates_(gates),
+          last_heard_(last_heard),
+          options_(options) {}
 
     wire::ServerResponse disks();
     wire::ServerResponse points(const wire::RequestHead& head, const Route& route);
@@ -25,6 +29,7 @@ class OperatorRequests {
     store::ObjectStore& store_;
     vault::Catalog& catalog_;
     DiskGates& gates_;
+    const LastHeard& last_heard_;
     const ServiceOptions options_;
 };
 

@@ -20,6 +20,7 @@ constexpr size_t kSessionRequestBytesMax = 64u << 10;
 
 struct Service::State {
     DiskGates gates;
+    LastHeard last_heard;
     MachineRequests machine;
     OperatorRequests operator_;
     uint64_t garbage = 0;
@@ -28,8 +29,9 @@ struct Service::State {
     State(store::ObjectStore& store, vault::Catalog& catalog, const ServiceOptions& options,
           std::span<const vault::DiskRow> rows)
         : gates(store, catalog, rows),
-          machine(store, catalog, gates, options),
-          operator_(store, catalog, gates, options) {}
+          last_heard(std::chrono::seconds(options.silent_after_s), options.clock),
+          machine(store, catalog, gates, last_heard, options),
+          operator_(store, catalog, gates, last_heard, options) {}
 };
 
 Service::Service(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 
+#include "user/process_server/last_heard.h"
 #include "user/process_server/space_guard.h"
 #include "user/store/object_store.h"
 #include "user/vault/catalog.h"
@@ -22,6 +23,9 @@ namespace herald::process_server {
 struct ServiceOptions {
     SpaceLimits space;
     unsigned retry_after_s = 5;  // what a refused source is told while the store is full
+    // Three looks of an idle replicator: one may be lost, one may be late.
+    unsigned silent_after_s = 3 * wire::kLookEverySeconds;
+    HostClock clock = time_awake_or_not;  // what LastHeard counts by
 };
 
 class Service : public wire::HttpHandler {

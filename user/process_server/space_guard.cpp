@@ -1,7 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/process_server/space_guard.h"
 
+#include <algorithm>
+
 namespace herald::process_server {
+
+namespace {
+
+// A commit of a whole window of every disk's digests, and the write-ahead log before a checkpoint
+// takes it in, are a few MiB.
+constexpr uint64_t kCatalogFreeBytesMin = 16u << 20;
+constexpr uint64_t kCatalogFreeBytesPlenty = 1u << 30;
+
+}  // namespace
+
+SpaceLimits catalog_limits(SpaceLimits limits) {
+    limits.free_bytes_min = std::min(limits.free_bytes_min, kCatalogFreeBytesMin);
+    limits.free_bytes_plenty = std::min(limits.free_bytes_plenty, kCatalogFreeBytesPlenty);
+    return limits;
+}
 
 SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space, uint64_t bytes) {
     if (space.free_bytes < bytes || space.free_bytes - bytes < limits.free_bytes_min) {

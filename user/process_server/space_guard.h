@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SpaceGuard says from the free space of a store what its state is, and whether one more object
-// may be taken. It refuses before the disk is full: the catalog must always have room to commit.
-// Callers: any thread. Sans I/O.
+// SpaceGuard says from the free space of a store or catalog what its state is, and whether one more
+// object may be taken. It refuses before the disk is full: the catalog must always have room to
+// commit. Callers: any thread. Sans I/O.
 #pragma once
 
 #include "user/store/object_store.h"
@@ -20,9 +20,12 @@ struct SpaceLimits {
 
 enum class SpaceState { ok, warning, alert, slow, full };
 
+// Those for a catalog, whose commits are small: it needs less of a floor than segments do.
+SpaceLimits catalog_limits(SpaceLimits limits);
+
 // `bytes`: what is about to be written.
 SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space, uint64_t bytes);
-// As ServerStatus.store_state; slow is an alert.
+// As ServerStatus.store_state and catalog_state; slow is an alert.
 const char* to_string(SpaceState state);
 
 }  // namespace herald::process_server

@@ -15,9 +15,10 @@ constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 Result<std::unique_ptr<DiskReader>> DiskReader::open(const std::filesystem::path& disk,
                                                      IoEngineKind kind, size_t depth,
-                                                     size_t buffer_bytes) {
-    std::unique_ptr<DiskReader> reader(new DiskReader);
+                                                     size_t buffer_bytes, DiskWait& wait) {
+    std::unique_ptr<DiskReader> reader(new DiskReader(wait));
     reader->name_ = disk.native();
+    const DiskWait::Mark mark(wait);
     auto fd = open_file(disk, O_RDONLY | O_DIRECT);
     if (!fd) return pass(fd);
     reader->fd_ = std::move(*fd);
@@ -42,6 +43,9 @@ Result<std::unique_ptr<DiskReader>> DiskReader::open(const std::filesystem::path
 
 DiskReader::~DiskReader() {
     if (engine_) (void)drop();
+    const DiskWait::Mark mark(wait_);
+    engine_.reset();
+    fd_ = Fd();
 }
 
 Result<void> DiskReader::submit(const Chunk& chunk) {
@@ -52,6 +56,8 @@ Result<void> DiskReader::submit(const Chunk& chunk) {
     request.offset = chunk.offset;
     request.buffer = {buffers_[slot].memory, size_t(chunk.length)};
     request.cookie = slot;
+    // Submitting waits, too, when the device's own queue is full.
+    const DiskWait::Mark mark(wait_);
     auto taken = engine_->submit({&request, 1});
     if (!taken) return pass(taken, name_);
     // The engine's depth is the number of buffers.
@@ -65,7 +71,10 @@ Result<void> DiskReader::submit(const Chunk& chunk) {
 Result<void> DiskReader::wait(const std::function<Result<void>(const Done&)>& take) {
     if (in_flight() == 0) return {};
     IoCompletion completions[HERALD_READS_PER_DISK_MAX];
-    auto count = engine_->wait(completions, 1);
+    auto count = [&] {
+        const DiskWait::Mark mark(wait_);
+        return engine_->wait(completions, 1);
+    }();
     if (!count) return pass(count, name_);
     Result<void> result;
     for (size_t i = 0; i < *count; ++i) {

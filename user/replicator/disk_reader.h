@@ -2,7 +2,9 @@
 // DiskReader reads chunks of one disk with O_DIRECT (the block device's page cache is stale for
 // file data), several in flight, into a fixed pool of aligned buffers.
 // Promise: every submitted chunk comes back once, with all its bytes or as failed.
-// Callers: one thread. Owns: descriptor, engine, buffers.
+// Where it waits for the disk it says so in the DiskWait: a disk that hangs keeps it for ever, in
+// the destructor, too, as the kernel may still write into the buffers.
+// Callers: one thread. Borrows the DiskWait. Owns: descriptor, engine, buffers.
 #pragma once
 
 #include <filesystem>
@@ -11,6 +13,7 @@
 
 #include "user/base/file.h"
 #include "user/base/io_engine.h"
+#include "user/replicator/disk_wait.h"
 #include "user/replicator/scanner.h"
 
 namespace herald::replicator {
@@ -19,7 +22,7 @@ class DiskReader {
   public:
     static Result<std::unique_ptr<DiskReader>> open(const std::filesystem::path& disk,
                                                     IoEngineKind kind, size_t depth,
-                                                    size_t buffer_bytes);
+                                                    size_t buffer_bytes, DiskWait& wait);
     ~DiskReader();
 
     struct Done {
@@ -42,11 +45,12 @@ class DiskReader {
     int fd() const { return fd_.get(); }
 
   private:
-    DiskReader() = default;
+    explicit DiskReader(DiskWait& wait) : wait_(wait) {}
     struct Buffer {
         std::byte* memory = nullptr;
         Chunk chunk;
     };
+    DiskWait& wait_;
     std::string name_;
     Fd fd_;
     size_t buffer_bytes_ = 0;

@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::chrono::seconds kFailureWaitMax{60};
 constexpr std::chrono::seconds kTaskMax{10};
+// Longer than a disk that recovers a bad sector usually takes; the end of a daemon need not wait
+// for one that takes longer, as what was not read stays dirty.
+constexpr std::chrono::seconds kDiskAnswerMax{10};
 constexpr uint64_t kCountedOften = (4ull << 40) / HERALD_BLOCK_BYTES;
 
 tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity& disk,
@@ -72,8 +75,27 @@ void DiskWorker::join() {
     if (thread_.joinable()) thread_.join();
 }
 
+bool DiskWorker::join_by(Clock::time_point until) {
+    {
+        std::unique_lock lock(lock_);
+        HERALD_ASSERT(stop_);
+        while (!finished_) {
+            Clock::time_point give_up = until;
+            if (const auto since = disk_wait_.since()) {
+                give_up = std::min(until, std::max(*since, stopped_at_) + kDiskAnswerMax);
+            }
+            const auto now = Clock::now();
+            if (now >= give_up) return false;
+            finish_.wait_until(lock, std::min(give_up, now + kPause));
+        }
+    }
+    join();
+    return true;
+}
+
 void DiskWorker::stop() {
     const std::lock_guard lock(lock_);
+    if (!stop_) stopped_at_ = Clock::now();
     stop_ = true;
     woken_ = true;
     wake_.notify_all();
@@ -224,6 +246,9 @@ void DiskWorker::run() {
     stream_.reset();
     reader_.reset();
     tracker_.reset();
+    const std::lock_guard lock(lock_);
+    finished_ = true;
+    finish_.notify_all();
 }
 
 void DiskWorker::refuse_points(const Error& error) {
@@ -285,7 +310,8 @@ Result<void> DiskWorker::protect() {
     auto tracker = tracker::EbpfTracker::attach(tracker_options(host_, *now, id_));
     if (!tracker) return pass(tracker, "attach the tracker");
     tracker_ = std::move(*tracker);
-    auto reader = DiskReader::open(now->node(), host_.config.io_engine, reads_, read_bytes_);
+    auto reader =
+        DiskReader::open(now->node(), host_.config.io_engine, reads_, read_bytes_, disk_wait_);
     if (!reader) return pass(reader);
     reader_ = std::move(*reader);
 

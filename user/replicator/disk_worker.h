@@ -62,6 +62,9 @@ class DiskWorker {
 
     void stop();
     void join();
+    // After stop(). False: the thread has not ended by then, or its disk does not answer, so that
+    // it may never end: this object must not be destroyed.
+    bool join_by(std::chrono::steady_clock::time_point until);
     // Also removes the tracker, once the thread has ended. Call instead of, or after, stop().
     Result<void> detach();
 
@@ -129,6 +132,8 @@ class DiskWorker {
     uint64_t read_bytes_ = 0;
     size_t reads_ = 0;
 
+    DiskWait disk_wait_;  // outlives the reader
+
     // The thread's own.
     std::unique_ptr<tracker::Tracker> tracker_;
     std::unique_ptr<DiskReader> reader_;
@@ -157,7 +162,10 @@ class DiskWorker {
     std::condition_variable wake_;
     bool woken_ = false;
     bool stop_ = false;
-    bool ended_ = false;
+    Clock::time_point stopped_at_{};
+    bool ended_ = false;     // answers no more
+    bool finished_ = false;  // holds nothing any more
+    std::condition_variable finish_;
     std::optional<ResyncHow> resync_;
     std::deque<std::function<void()>> tasks_;
     std::deque<std::shared_ptr<PendingPoint>> points_;

@@ -109,10 +109,13 @@ Result<void> DiskWorker::prepare_point(const PointRequest& request, const agent:
     if (request.phase) request.phase("catch_up");
     CatchUp catch_up;
     for (;;) {
-        auto synced = flush(use);
-        if (!synced) return synced;
-        // Writers of the bare device leave their bytes in its page cache.
-        if (::fsync(reader_->fd()) != 0) return fail_errno(errno, "fsync of the disk");
+        {
+            const DiskWait::Mark mark(disk_wait_);
+            auto synced = flush(use);
+            if (!synced) return synced;
+            // Writers of the bare device leave their bytes in its page cache.
+            if (::fsync(reader_->fd()) != 0) return fail_errno(errno, "fsync of the disk");
+        }
         auto passed = one_pass();
         if (!passed) return passed;
         if (session_over()) return fail(ErrorKind::retry, "the session ended");

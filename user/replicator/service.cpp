@@ -20,6 +20,9 @@ constexpr std::chrono::milliseconds kClientLook{200};
 constexpr std::chrono::seconds kLookInterval{5};
 constexpr std::chrono::seconds kFirstLookMax{3};
 constexpr std::chrono::seconds kLastLookMax{2};
+// With the look below TimeoutStopSec of the unit. A freeze that a client holds (10 s) or a request
+// to a server that hangs (30 s) ends before that.
+constexpr std::chrono::seconds kStopMax{50};
 constexpr char kMissingRemedy[] = "attach the disk, or cbtctl unprotect it";
 
 std::string text_of(const json& request, const char* key) {
@@ -189,8 +192,17 @@ bool Service::stop() {
         watch_wake_.notify_all();
     }
     for (const WorkerPtr& worker : all) worker->stop();
-    for (WorkerPtr& worker : all) worker->join();
+    const auto until = std::chrono::steady_clock::now() + kStopMax;
+    std::erase_if(all, [&](const WorkerPtr& worker) { return worker->join_by(until); });
+    for (const WorkerPtr& worker : all) {
+        spdlog::error(
+            "{}: does not answer: ending without it; what was not read yet stays dirty and is "
+            "read after the next start",
+            worker->disk().node().native());
+    }
     std::unique_lock lock(lock_);
+    given_up_.insert(given_up_.end(), all.begin(), all.end());
+    if (!given_up_.empty()) return false;
     if (!watch_wake_.wait_for(lock, kLastLookMax, [&] { return watch_ended_; })) return false;
     lock.unlock();
     if (watcher_.joinable()) watcher_.join();

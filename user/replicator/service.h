@@ -26,8 +26,8 @@ class Service {
     // logged and looked for again every few seconds.
     void start();
     void handle(const nlohmann::json& request, agent::ControlConnection& connection);
-    // Ends every worker; points under way are answered. False: a look at a disk does not return,
-    // so that this object must not be destroyed; end the process.
+    // Ends every worker, within a minute; points under way are answered. False: a disk does not
+    // answer, so that this object must not be destroyed; end the process.
     [[nodiscard]] bool stop();
     // For sd_notify: one line.
     std::string summary() const;
@@ -61,6 +61,7 @@ class Service {
     bool watch_ended_ = true;
     std::condition_variable watch_wake_;
     std::map<Uuid, WorkerPtr> workers_;
+    std::vector<WorkerPtr> given_up_;             // their threads hang: never to be destroyed
     std::map<std::string, std::string> missing_;  // path -> why
 
     std::thread watcher_;

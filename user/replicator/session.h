@@ -55,7 +55,7 @@ struct SessionOptions {
     unsigned corrupt_max = 4;
     // An idle disk's session looks this often whether it still is the server's: otherwise nobody
     // would learn that it was superseded or that the server was restored from a backup.
-    uint64_t look_ms = 30'000;
+    uint64_t look_ms = wire::kLookEverySeconds * 1000;
 };
 
 class Session {

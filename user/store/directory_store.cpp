@@ -118,14 +118,7 @@ class DirectoryStore : public ObjectStore {
         return sync_dir(path.parent_path());
     }
 
-    Result<StoreSpace> space() override {
-        struct statvfs vfs {};
-        if (::statvfs(root_.c_str(), &vfs) != 0) {
-            return fail_errno(errno, fmt::format("free space of {}", root_.native()));
-        }
-        return StoreSpace{uint64_t(vfs.f_blocks) * vfs.f_frsize,
-                          uint64_t(vfs.f_bavail) * vfs.f_frsize};
-    }
+    Result<StoreSpace> space() override { return filesystem_space(root_); }
 
     Result<std::optional<Fd>> open_file(const std::string& name) override {
         auto checked = check_object_name(name);
@@ -243,6 +236,14 @@ class DirectoryStore : public ObjectStore {
 };
 
 }  // namespace
+
+Result<StoreSpace> filesystem_space(const fs::path& path) {
+    struct statvfs vfs {};
+    if (::statvfs(path.c_str(), &vfs) != 0) {
+        return fail_errno(errno, fmt::format("free space of {}", path.native()));
+    }
+    return StoreSpace{uint64_t(vfs.f_blocks) * vfs.f_frsize, uint64_t(vfs.f_bavail) * vfs.f_frsize};
+}
 
 Result<std::unique_ptr<ObjectStore>> open_directory_store(const fs::path& root) {
     for (const char* folder : {"objects", "temporary"}) {

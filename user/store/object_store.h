@@ -27,6 +27,9 @@ struct StoreSpace {
     uint64_t free_bytes = 0;
 };
 
+// Of the filesystem that holds this path.
+Result<StoreSpace> filesystem_space(const std::filesystem::path& path);
+
 class ObjectStore {
   public:
     virtual ~ObjectStore() = default;

@@ -44,6 +44,21 @@ bool is_there(const fs::path& path) {
     return fs::exists(path, ignored);
 }
 
+// `sysfs`: the device's own folder, or a partition's.
+Result<std::optional<uint64_t>> count_in_flight(const BlockDevice& device, const fs::path& sysfs) {
+    // The kernel counts only requests that it accounts for.
+    auto accounted = read_text(device.sysfs / "queue/iostats");
+    if (!accounted) return pass(accounted);
+    if (*accounted != "1") return std::optional<uint64_t>();
+    auto text = read_text(sysfs / "inflight");
+    if (!text) return pass(text);
+    unsigned long long reads = 0, writes = 0;
+    if (std::sscanf(text->c_str(), "%llu %llu", &reads, &writes) != 2) {
+        return fail(ErrorKind::operator_needed, "{}/inflight holds \"{}\"", sysfs.native(), *text);
+    }
+    return std::optional<uint64_t>(writes);
+}
+
 }  // namespace
 
 Result<BlockDevice> inspect_block_device(const fs::path& path) {
@@ -139,18 +154,17 @@ Result<uint64_t> requests_max(const BlockDevice& device) {
 }
 
 Result<std::optional<uint64_t>> writes_in_flight(const BlockDevice& device) {
-    // The kernel counts only requests that it accounts for.
-    auto accounted = read_text(device.sysfs / "queue/iostats");
-    if (!accounted) return pass(accounted);
-    if (*accounted != "1") return std::optional<uint64_t>();
-    auto text = read_text(device.sysfs / "inflight");
-    if (!text) return pass(text);
-    unsigned long long reads = 0, writes = 0;
-    if (std::sscanf(text->c_str(), "%llu %llu", &reads, &writes) != 2) {
-        return fail(ErrorKind::operator_needed, "{}/inflight holds \"{}\"", device.sysfs.native(),
-                    *text);
+    return count_in_flight(device, device.sysfs);
+}
+
+Result<std::optional<uint64_t>> writes_in_flight(const BlockDevice& device, dev_t part) {
+    std::error_code error;
+    const fs::path sysfs =
+        fs::canonical(fmt::format("/sys/dev/block/{}:{}", major(part), minor(part)), error);
+    if (error || sysfs.parent_path() != device.sysfs || !is_there(sysfs / "partition")) {
+        return std::optional<uint64_t>();
     }
-    return std::optional<uint64_t>(writes);
+    return count_in_flight(device, sysfs);
 }
 
 }  // namespace herald::tracker

@@ -41,5 +41,7 @@ Result<BlockDevice> look_again(const BlockDevice& before);
 // Writes (and discards) in flight by the kernel's own count; nothing when it does not count
 // (queue/iostats is 0).
 Result<std::optional<uint64_t>> writes_in_flight(const BlockDevice& device);
+// Those of them that were submitted to one of its partitions; nothing when `part` is none.
+Result<std::optional<uint64_t>> writes_in_flight(const BlockDevice& device, dev_t part);
 
 }  // namespace herald::tracker

@@ -59,8 +59,7 @@ Result<MappedMap> map_copy(int fd, uint64_t bytes, const char* name,
     return MappedMap::map(std::move(*copy), bytes, name, mapped_bytes_max);
 }
 
-// The kernel's dev_t has 20 bits of minor; user space's is laid out otherwise.
-uint32_t kernel_dev(uint64_t dev) { return (major(dev) << 20) | minor(dev); }
+uint32_t kernel_dev(uint64_t dev) { return (major(dev) << HERALD_EBPF_MINOR_BITS) | minor(dev); }
 
 Result<void> note_ids(EbpfPrograms& programs) {
     for (size_t i = 0; i < 2; ++i) {

@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <sys/file.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <bit>
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 namespace {
 
 // Four slots for each request keep probes short, and leave room for the requests of schedulers
-// set later. The upper bound is 16 MiB of table.
+// set later. The upper bound is 24 MiB of table.
 constexpr uint64_t kSlotsPerRequest = 4;
 constexpr uint64_t kSlotsMin = 1024;
 constexpr uint64_t kSlotsMax = 1u << 20;
@@ -139,6 +140,7 @@ struct EbpfTracker::State {
     Result<void> check_device();
     Result<void> weigh_losses();
     Result<std::vector<OpenWrites::Entry>> mark_open();
+    Result<bool> is_idle(uint64_t part) const;
 
     BlockDevice device;
     EbpfPrograms programs;
@@ -148,7 +150,7 @@ struct EbpfTracker::State {
     DirtyMap map;
     OpenWrites open_writes;
     LossLedger losses;
-    // Open entries of an idle disk, by slot.
+    // Open entries of an idle disk or partition, by slot.
     struct Suspect {
         uint64_t word;
         std::chrono::steady_clock::time_point since;
@@ -379,6 +381,21 @@ Result<void> EbpfTracker::drain() {
     return {};
 }
 
+// Whether no write is in flight at what this one was submitted to. A partition has a count of its
+// own; a write to the whole disk is in the disk's alone, among all others.
+Result<bool> EbpfTracker::State::is_idle(uint64_t part) const {
+    const dev_t dev =
+        makedev(part >> HERALD_EBPF_MINOR_BITS, part & ((1u << HERALD_EBPF_MINOR_BITS) - 1));
+    if (part != 0 && dev != device.dev) {
+        auto writing = writes_in_flight(device, dev);
+        if (!writing) return pass(writing);
+        if (*writing) return **writing == 0;
+    }
+    auto writing = writes_in_flight(device);
+    if (!writing) return pass(writing);
+    return *writing && **writing == 0;
+}
+
 // Marks what is open, and forgets what only a completion that nobody saw can have left open.
 Result<std::vector<OpenWrites::Entry>> EbpfTracker::State::mark_open() {
     auto entries = open_writes.open();
@@ -391,16 +408,21 @@ Result<std::vector<OpenWrites::Entry>> EbpfTracker::State::mark_open() {
         map.mark({first, std::min(entry.run.count, map.blocks() - first)});
     }
     // After the entries were read: what was open then and is in flight no more has completed.
-    auto writing = writes_in_flight(device);
-    if (!writing) return pass(writing);
-    if (!*writing || **writing != 0) {
-        suspects.clear();
-        return entries;
+    std::map<uint64_t, bool> idle;
+    for (const OpenWrites::Entry& entry : entries) {
+        if (idle.contains(entry.part)) continue;
+        auto found = is_idle(entry.part);
+        if (!found) return pass(found);
+        idle[entry.part] = *found;
     }
     const auto now = std::chrono::steady_clock::now();
     std::map<size_t, Suspect> still;
     std::vector<OpenWrites::Entry> kept;
     for (const OpenWrites::Entry& entry : entries) {
+        if (!idle[entry.part]) {
+            kept.push_back(entry);
+            continue;
+        }
         const auto before = suspects.find(entry.slot);
         const bool same = before != suspects.end() && before->second.word == entry.word;
         if (same && now - before->second.since >= kForgetAfter) {

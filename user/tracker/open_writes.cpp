@@ -29,7 +29,11 @@ std::vector<OpenWrites::Entry> OpenWrites::open() const {
     for (size_t i = 0; i < slots_.size(); ++i) {
         const uint64_t word = atomic(slots_[i].extent).load();
         const BlockRun run = run_of(word);
-        if (run.count != 0) entries.push_back({i, word, run});
+        if (run.count == 0) continue;
+        const uint64_t part = atomic(slots_[i].part).load();
+        // Issued again meanwhile: the part may be the later write's.
+        const bool same = atomic(slots_[i].extent).load() == word;
+        entries.push_back({i, word, run, same ? part : 0});
     }
     return entries;
 }

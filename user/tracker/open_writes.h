@@ -25,6 +25,9 @@ class OpenWrites {
         size_t slot = 0;
         uint64_t word = 0;  // as it was when looked at
         BlockRun run;
+        // What it was submitted to, the disk or a partition, as the kernel keeps a dev_t; 0: not
+        // known.
+        uint64_t part = 0;
     };
 
     explicit OpenWrites(std::span<herald_open_write_abi> slots) : slots_(slots) {}

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "herald/limits.h"
+#include "user/store/object_store.h"
 #include "user/vault/segment_effects.h"
 #include "user/wire/message_structs.h"
 
@@ -122,6 +123,8 @@ class Catalog {
     // Exactly `count` digests; chunks never heard of are unknown.
     virtual Result<std::vector<Digest128>> digests(const Uuid& disk, uint64_t first_chunk,
                                                    uint64_t count) = 0;
+    // Where it is kept: that may be another filesystem than the store's.
+    virtual Result<store::StoreSpace> space() = 0;
 };
 
 // SQLite, WAL, synchronous=FULL. Created when absent; a newer schema than ours is refused.

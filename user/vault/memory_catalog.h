@@ -39,6 +39,7 @@ class MemoryCatalog : public Catalog {
     Result<std::optional<SegmentRow>> segment(const Uuid& disk, uint64_t first) override;
     Result<std::vector<Digest128>> digests(const Uuid& disk, uint64_t first_chunk,
                                            uint64_t count) override;
+    Result<store::StoreSpace> space() override { return store::StoreSpace{1ull << 40, 1ull << 40}; }
 
   private:
     CatalogOutcome commit_one(const Commit& commit);

@@ -15,7 +15,8 @@ namespace {
 
 class SqliteCatalog : public Catalog {
   public:
-    explicit SqliteCatalog(Database database) : database_(std::move(database)) {}
+    SqliteCatalog(Database database, std::filesystem::path folder)
+        : folder_(std::move(folder)), database_(std::move(database)) {}
 
     Result<GrantReply> grant(const Uuid& disk, const Uuid& machine,
                              const wire::SessionRequest& request) override {
@@ -124,6 +125,8 @@ class SqliteCatalog : public Catalog {
         const std::lock_guard hold(lock_);
         return DigestRows::read(database_, disk, first_chunk, count);
     }
+
+    Result<store::StoreSpace> space() override { return store::filesystem_space(folder_); }
 
   private:
     // Runs the body in one transaction; any error of the body or of the commit undoes all of it.
@@ -305,6 +308,7 @@ class SqliteCatalog : public Catalog {
     }
 
     std::mutex lock_;  // level 3; guards database_
+    const std::filesystem::path folder_;
     Database database_;
 };
 
@@ -313,7 +317,8 @@ class SqliteCatalog : public Catalog {
 Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::filesystem::path& path) {
     auto database = open_catalog_database(path);
     if (!database) return pass(database);
-    return std::unique_ptr<Catalog>(std::make_unique<SqliteCatalog>(std::move(*database)));
+    return std::unique_ptr<Catalog>(
+        std::make_unique<SqliteCatalog>(std::move(*database), path.parent_path()));
 }
 
 }  // namespace herald::vault

@@ -61,8 +61,15 @@ struct DiskInfo {
     uint64_t stored_bytes = 0;     // segment files
     uint64_t newest_point_ns = 0;  // 0: none
     uint64_t points = 0;
-    std::string state;  // "initial sync", "fuzzy", "protected": what the stream's end allows
+    // "initial sync", "fuzzy", "protected": what the stream's end allows; "silent": nobody knows,
+    // because the machine does not speak.
+    std::string state;
     std::string cause;  // why it is not "protected"; empty when it is
+    // When the disk's machine last spoke of it, by the server's clock; 0: not since the server
+    // started.
+    uint64_t last_heard_ns = 0;
+    // For how long it has not; counted from the server's start when last_heard_ns is 0.
+    uint64_t unheard_ms = 0;
 };
 
 struct PointInfo {
@@ -93,6 +100,10 @@ struct ServerStatus {
     uint64_t free_bytes = 0;
     uint64_t total_bytes = 0;
     std::string store_state;  // "ok", "warning", "alert", "full"
+    // The same of the filesystem that holds the catalog, which may be the same one.
+    uint64_t catalog_free_bytes = 0;
+    uint64_t catalog_total_bytes = 0;
+    std::string catalog_state;
     uint64_t disks = 0;
     uint64_t connections = 0;
     uint64_t requests = 0;

@@ -170,6 +170,8 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, DiskInfo> {
     v.number("points", m.points, 0, kAny);
     v.text("state", m.state, 0, kWordBytesMax);
     v.text("cause", m.cause, 0, kSentenceBytesMax);
+    v.number("last_heard_ns", m.last_heard_ns, 0, kAny);
+    v.number("unheard_ms", m.unheard_ms, 0, kAny);
 }
 
 template <class V, class M>
@@ -203,6 +205,9 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, ServerStatu
     v.number("free_bytes", m.free_bytes, 0, kAny);
     v.number("total_bytes", m.total_bytes, 0, kAny);
     v.text("store_state", m.store_state, 0, kWordBytesMax);
+    v.number("catalog_free_bytes", m.catalog_free_bytes, 0, kAny);
+    v.number("catalog_total_bytes", m.catalog_total_bytes, 0, kAny);
+    v.text("catalog_state", m.catalog_state, 0, kWordBytesMax);
     v.number("disks", m.disks, 0, kAny);
     v.number("connections", m.connections, 0, kAny);
     v.number("requests", m.requests, 0, kAny);

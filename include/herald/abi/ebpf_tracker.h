@@ -12,7 +12,7 @@
 #include <linux/types.h>
 #endif
 
-#define HERALD_EBPF_LAYOUT 2u
+#define HERALD_EBPF_LAYOUT 3u
 
 /* log2 of HERALD_BLOCK_BYTES / HERALD_SECTOR_BYTES: one bit for 128 sectors. */
 #define HERALD_EBPF_BLOCK_SECTORS_SHIFT 7
@@ -25,11 +25,15 @@
  *   bits 60..63  a number that changes each time the request is issued
  *   bits 30..59  blocks, 0 when the write is closed; all ones: to the end of the disk
  *   bits  0..29  first block; of a closed write all ones while user space releases the slot, else 0
- * so that opening, closing and beginning a release are one atomic step each.
+ * so that opening, closing and beginning a release are one atomic step each. `part` is the device
+ * that the write was submitted to, the disk or one of its partitions, as the kernel keeps a dev_t;
+ * 0 when not known. It is written before the extent: who reads the same extent before and after it
+ * has that write's.
  */
 struct herald_open_write_abi {
     __u64 request;
     __u64 extent;
+    __u64 part;
 };
 
 #define HERALD_EBPF_EXTENT_BITS 30
@@ -37,6 +41,9 @@ struct herald_open_write_abi {
 #define HERALD_EBPF_EXTENT_ISSUE_SHIFT 60
 #define HERALD_EBPF_EXTENT_RELEASING HERALD_EBPF_EXTENT_MASK
 #define HERALD_EBPF_REQUEST_RELEASED 1ull
+
+/* Of a dev_t as the kernel keeps it; user space's is laid out otherwise. */
+#define HERALD_EBPF_MINOR_BITS 20
 
 /* Slots looked at for one request before the table counts as full. */
 #define HERALD_EBPF_PROBES_MAX 32

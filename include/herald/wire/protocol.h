@@ -23,6 +23,9 @@ inline constexpr char kHeaderEpoch[] = "herald-epoch";
 inline constexpr char kHeaderDigest[] = "herald-digest";    // 32 hex digits: XXH3-128 of the body
 inline constexpr char kHeaderRetryAfter[] = "retry-after";  // seconds
 
+// How often a replicator with nothing to send asks for its disk's head.
+inline constexpr unsigned kLookEverySeconds = 30;
+
 // Error codes.
 inline constexpr char kErrorFenced[] = "fenced";        // a newer epoch exists
 inline constexpr char kErrorDiverged[] = "diverged";    // these positions hold other records

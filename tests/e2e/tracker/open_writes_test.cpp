@@ -128,3 +128,85 @@ TEST_CASE("a write in flight during a pass is to do again after it, until it com
         CHECK(must(tracker->counters()).open_extents == 0);
     }
 }
+
+namespace {
+
+// Partitions 1 and 2 of a disk, 1 MiB in and 4 MiB in; gone with the object.
+struct TwoPartitions {
+    explicit TwoPartitions(const std::filesystem::path& disk) : disk_(disk) {
+        for (const int number : {1, 2}) {
+            REQUIRE(run(fmt::format("addpart {} {} {} {}", disk.native(), number,
+                                    number == 1 ? 2048 : 8192, 2048)));
+        }
+    }
+    ~TwoPartitions() {
+        for (const int number : {1, 2}) {
+            for (int i = 0; i < 100; ++i) {
+                if (run(fmt::format("delpart {} {} 2>/dev/null", disk_.native(), number))) break;
+                ::usleep(20000);
+            }
+        }
+    }
+    std::filesystem::path path(int number) const {
+        return fmt::format("{}p{}", disk_.native(), number);
+    }
+
+  private:
+    static bool run(const std::string& command) { return std::system(command.c_str()) == 0; }
+    std::filesystem::path disk_;
+};
+
+constexpr Extent kFirst{1u << 20, 1u << 20};
+constexpr Extent kSecond{4u << 20, 1u << 20};
+
+}  // namespace
+
+TEST_CASE("a completion missed on one partition is got over while another one is busy") {
+    if (!can_track()) return;
+    StallingDisk stalling;
+    TwoPartitions parts(stalling.disk->path());
+    BpfDir bpf;
+    auto tracker = must(EbpfTracker::attach({.bpf_dir = bpf.path(),
+                                             .state_dir = {},
+                                             .device = stalling.disk->path(),
+                                             .disk = Uuid::random(),
+                                             .faults = {.drop_completions_percent = 100}}));
+    // Three writes, three entries, the last one held in flight. The kernel may serve two of them
+    // with one request, whose entry they then share: once more, until it did not.
+    std::thread writer;
+    bool three = false;
+    for (int tries = 0; !three && tries < 20; ++tries) {
+        if (writer.joinable()) {
+            stalling.thaw();
+            writer.join();
+        }
+        write_block(parts.path(1), 5);
+        write_block(stalling.disk->path(), 3);
+        stalling.freeze();
+        const auto before = must(tracker->counters()).submissions;
+        writer = std::thread(write_block, parts.path(2), 5);
+        three = soon([&] { return must(tracker->counters()).submissions == before + 1; }) &&
+                must(tracker->counters()).open_extents == 3;
+    }
+    const bool at_once = must(tracker->quiet(std::span(&kFirst, 1)));
+    pass_without_reading(*tracker, 1);
+    const auto dirty = tracker->map().dirty_runs(10);
+    const bool first = soon([&] { return must(tracker->quiet(std::span(&kFirst, 1))); });
+    // Neither the write under way nor the one that may be, for all that the counts say.
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    const bool second = must(tracker->quiet(std::span(&kSecond, 1)));
+    const Extent start{0, 1u << 20};
+    const bool whole_disk = must(tracker->quiet(std::span(&start, 1)));
+    const auto after = must(tracker->counters()).open_extents;
+    stalling.thaw();
+    writer.join();
+    REQUIRE(three);
+    CHECK_FALSE(at_once);
+    CHECK(dirty.size() == 3);
+    CHECK(first);
+    CHECK_FALSE(second);
+    CHECK_FALSE(whole_disk);
+    CHECK(after == 2);
+    CHECK(soon([&] { return must(tracker->quiet({})); }));
+    CHECK(must(tracker->counters()).open_extents == 0);
+}

@@ -20,6 +20,25 @@ TEST_CASE("a listing prints names from other machines without obeying them") {
     CHECK(json["disks"][0]["newest_point"].is_null());
 }
 
+TEST_CASE("when a disk was last heard of is shown by the server's count, or that it was not yet") {
+    wire::DiskInfo disk;
+    disk.disk = Uuid::random();
+    disk.last_heard_ns = 1795442706'250'000'000;
+    disk.unheard_ms = 61'000;
+    // This host's clock is a day late.
+    const std::string table =
+        disks_table(std::vector{disk}, disk.last_heard_ns - 86'400'000'000'000);
+    CHECK(table.find("1 min 01 s ago") != std::string::npos);
+    auto json = nlohmann::json::parse(disks_json(std::vector{disk}));
+    CHECK(json["disks"][0]["last_heard"] == "2026-11-23T14:05:06.250Z");
+    CHECK(json["disks"][0]["unheard_ms"] == 61'000);
+    disk.last_heard_ns = 0;
+    CHECK(disks_table(std::vector{disk}, 0).find("not yet") != std::string::npos);
+    json = nlohmann::json::parse(disks_json(std::vector{disk}));
+    CHECK(json["disks"][0]["last_heard"].is_null());
+    CHECK(json["disks"][0]["unheard_ms"] == 61'000);
+}
+
 TEST_CASE("points as JSON carry every field of the protocol") {
     wire::PointInfo point;
     point.id = Uuid::random();
@@ -48,6 +67,22 @@ TEST_CASE("a refused point is shown as one, with its reason, and is no recovery 
     CHECK(table.find("filesystem") == std::string::npos);
     const auto json = nlohmann::json::parse(points_json({}, std::vector{refused}));
     CHECK(json["points"][0]["refusal"] == "a scan is under way");
+}
+
+TEST_CASE("the status shows the catalog's space beside the store's") {
+    wire::ServerStatus status;
+    status.store_state = "ok";
+    status.free_bytes = status.total_bytes = 1u << 30;
+    status.catalog_state = "full";
+    status.catalog_free_bytes = 1u << 20;
+    status.catalog_total_bytes = 4u << 20;
+    const std::string text = status_text("host", status);
+    CHECK(text.find("store        ok: 1.0 GiB of 1.0 GiB free (100 %)") != std::string::npos);
+    CHECK(text.find("catalog      full: 1.0 MiB of 4.0 MiB free (25 %)") != std::string::npos);
+    const auto json = nlohmann::json::parse(status_json("host", status));
+    CHECK(json["catalog_state"] == "full");
+    CHECK(json["catalog_free_bytes"] == 1u << 20);
+    CHECK(json["catalog_total_bytes"] == 4u << 20);
 }
 
 TEST_CASE("a ratio without bytes is not invented") {

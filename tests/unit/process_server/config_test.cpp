@@ -34,6 +34,7 @@ TEST_CASE("a minimal configuration has the documented defaults, and paths beside
     CHECK(config->server.port == 9443);
     CHECK(config->server.address == "0.0.0.0");
     CHECK(config->service.space.free_bytes_min == 536870912);
+    CHECK(config->service.silent_after_s == 90);
 }
 
 TEST_CASE("every key is read") {
@@ -51,6 +52,7 @@ free_percent_warning = 3
 free_percent_alert = 2
 free_percent_slow = 1
 retry_after_seconds = 9
+silent_after_seconds = 31
 connections_max = 10
 connections_per_address_max = 11
 bodies_bytes_max = 16777216
@@ -67,6 +69,7 @@ bodies_bytes_max = 16777216
     CHECK(config->service.space.alert_percent == 2);
     CHECK(config->service.space.slow_percent == 1);
     CHECK(config->service.retry_after_s == 9);
+    CHECK(config->service.silent_after_s == 31);
     CHECK(config->server.connections_max == 10);
     CHECK(config->server.connections_per_address_max == 11);
     CHECK(config->server.bodies_bytes_max == 16777216);

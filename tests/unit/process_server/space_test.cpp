@@ -149,3 +149,50 @@ TEST_CASE("below the floor a segment is refused before its body is read, and the
     REQUIRE(status);
     CHECK(status->store_state == "full");
 }
+
+TEST_CASE("a catalog's own filesystem that fills up shows in the status, and refuses beforehand") {
+    test::SmallFilesystem small(24 << 20);
+    if (!small.mounted()) {
+        std::puts("SKIPPED: mounting a small tmpfs needs root");
+        return;
+    }
+    test::TempDir dir;
+    test::ServiceFixture fixture(dir.path() / "store", small.path() / "catalog.sqlite");
+    // The store has its room, whatever the machine that runs this has.
+    fixture.options.space = {.free_bytes_min = 20 << 20,
+                             .free_bytes_plenty = 0,
+                             .warning_percent = 3,
+                             .alert_percent = 2,
+                             .slow_percent = 1};
+    REQUIRE(fixture.open());
+    const auto status = [&] {
+        auto found = wire::decode_server_status(
+            test::body_of(fixture.send(fixture.operator_head("/v1/status"), {})));
+        REQUIRE(found);
+        return *found;
+    };
+    const Uuid machine = Uuid::random();
+    const Uuid disk = Uuid::random();
+    constexpr uint64_t kDisk = 64 << 20;
+    REQUIRE(fixture.ask_session(machine, disk, Uuid::random(), kDisk).status == 200);
+    test::StreamBuilder stream(machine, disk, kDisk);
+    const auto one = stream.activation().write(0, 4096, 1).segment();
+    const auto two = stream.write(0, 4096, 2).segment();
+    CHECK(status().catalog_state == "ok");
+    CHECK(status().catalog_total_bytes == 24 << 20);
+    CHECK(test::outcome_of(fixture.put(one)) == "stored " + std::to_string(one.last_position));
+
+    // Somebody else's file.
+    REQUIRE(replace_file(small.path() / "other", Bytes(9 << 20, std::byte{1})));
+    CHECK(status().store_state == "ok");
+    CHECK(status().catalog_state == "full");
+    CHECK(status().catalog_free_bytes < 16 << 20);
+    const auto refused = fixture.put(two);
+    CHECK(test::outcome_of(refused) == "507 store_full");
+    CHECK(test::body_of(refused).find("catalog is full") != std::string::npos);
+    // Before its object is made.
+    CHECK(fixture.objects() == 1);
+    std::filesystem::remove(small.path() / "other");
+    CHECK(status().catalog_state == "ok");
+    CHECK(test::outcome_of(fixture.put(two)) == "stored " + std::to_string(two.last_position));
+}

@@ -22,6 +22,7 @@ struct Disk {
     test::TempDir dir;
     Bytes bytes = Bytes(kDiskBytes);
     std::filesystem::path path = dir.path() / "disk";
+    DiskWait wait;
     std::unique_ptr<DiskReader> reader;
     std::set<uint64_t> different;
     CompareHooks hooks;
@@ -45,7 +46,7 @@ struct Disk {
     }
     // False where the file system has no O_DIRECT.
     bool open() {
-        auto opened = DiskReader::open(path, IoEngineKind::automatic, 4, 4 * kBlock);
+        auto opened = DiskReader::open(path, IoEngineKind::automatic, 4, 4 * kBlock, wait);
         if (!opened && opened.error().sys == EINVAL) {
             WARN("SKIPPED: no O_DIRECT here");
             return false;

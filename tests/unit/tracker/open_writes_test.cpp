@@ -17,20 +17,21 @@ __u64 word(uint64_t issue, uint64_t first, uint64_t count) {
 
 TEST_CASE("open lists the writes that are open, with their blocks") {
     std::vector<herald_open_write_abi> slots(4);
-    slots[1] = {77, word(3, 5, 2)};
-    slots[2] = {78, word(9, 5, 0)};
-    slots[3] = {79, word(15, (1u << 30) - 2, 1)};
+    slots[1] = {77, word(3, 5, 2), 8};
+    slots[2] = {78, word(9, 5, 0), 0};
+    slots[3] = {79, word(15, (1u << 30) - 2, 1), 0};
     const auto open = OpenWrites(slots).open();
     REQUIRE(open.size() == 2);
     CHECK(open[0].slot == 1);
     CHECK(open[0].run == BlockRun{5, 2});
+    CHECK(open[0].part == 8);
     CHECK(open[1].run == BlockRun{(1u << 30) - 2, 1});
     CHECK(OpenWrites(slots).count() == 2);
 }
 
 TEST_CASE("forget closes the write that was looked at and keeps the number of its issue") {
     std::vector<herald_open_write_abi> slots(1);
-    slots[0] = {77, word(3, 5, 2)};
+    slots[0] = {77, word(3, 5, 2), 0};
     OpenWrites writes(slots);
     writes.forget(writes.open()[0]);
     CHECK(slots[0].extent == word(3, 0, 0));
@@ -39,7 +40,7 @@ TEST_CASE("forget closes the write that was looked at and keeps the number of it
 
 TEST_CASE("forget leaves a request that was issued again for the same blocks") {
     std::vector<herald_open_write_abi> slots(1);
-    slots[0] = {77, word(3, 5, 2)};
+    slots[0] = {77, word(3, 5, 2), 0};
     OpenWrites writes(slots);
     const auto seen = writes.open()[0];
     slots[0].extent = word(4, 5, 2);
@@ -50,8 +51,8 @@ TEST_CASE("forget leaves a request that was issued again for the same blocks") {
 TEST_CASE("a write over all of the largest disk is open to its end") {
     // 2^30 blocks are one more than the count holds: the largest count means the rest of the disk.
     std::vector<herald_open_write_abi> slots(2);
-    slots[0] = {77, word(3, 0, HERALD_EBPF_EXTENT_MASK)};
-    slots[1] = {78, word(3, 1, HERALD_EBPF_EXTENT_MASK)};
+    slots[0] = {77, word(3, 0, HERALD_EBPF_EXTENT_MASK), 0};
+    slots[1] = {78, word(3, 1, HERALD_EBPF_EXTENT_MASK), 0};
     const auto open = OpenWrites(slots).open();
     REQUIRE(open.size() == 2);
     CHECK(open[0].run == BlockRun{0, 1u << 30});
@@ -60,8 +61,8 @@ TEST_CASE("a write over all of the largest disk is open to its end") {
 
 TEST_CASE("release_closed frees the slots of closed writes only") {
     std::vector<herald_open_write_abi> slots(3);
-    slots[0] = {77, word(3, 5, 2)};
-    slots[1] = {78, word(3, 0, 0)};
+    slots[0] = {77, word(3, 5, 2), 0};
+    slots[1] = {78, word(3, 0, 0), 0};
     OpenWrites(slots).release_closed();
     CHECK(slots[0].request == 77);
     CHECK(slots[1].request == HERALD_EBPF_REQUEST_RELEASED);
@@ -86,7 +87,7 @@ TEST_CASE("a write that opens its slot while it is released keeps it, or knows t
     for (int looked_up = 0; looked_up <= 3; ++looked_up) {
         for (int opens = looked_up; opens <= 3; ++opens) {
             std::vector<herald_open_write_abi> slots(1);
-            slots[0] = {77, word(3, 0, 0)};
+            slots[0] = {77, word(3, 0, 0), 0};
             OpenWrites writes(slots);
             bool found = false, remembered = false;
             int step = 0;

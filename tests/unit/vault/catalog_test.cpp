@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "tests/conformance/catalog_suite.h"
+#include "tests/sync_recorder.h"
 #include "tests/temp_dir.h"
 #include "user/base/crash_point.h"
 #include "user/vault/memory_catalog.h"
@@ -92,4 +93,23 @@ TEST_CASE("killed on either side of a commit, all of it is there or nothing") {
         CHECK((*catalog)->points(disk)->size() == (committed ? 1 : 0));
         CHECK((*catalog)->digests(disk, 299, 1)->front().is_unknown() == !committed);
     }
+}
+
+TEST_CASE("every name on the way to a new catalog is synced, and again at the next opening") {
+    test::TempDir dir;
+    const auto folder = dir.path() / "a" / "b";
+    const auto file = folder / "catalog.sqlite";
+    {
+        const test::SyncRecorder syncs;
+        REQUIRE(vault::open_sqlite_catalog(file));
+        for (const auto& above : {dir.path(), dir.path() / "a", folder}) {
+            CAPTURE(above);
+            CHECK(syncs.synced(above));
+        }
+    }
+    // Whoever made the file may have died before its name was durable. Nothing is written now, so
+    // that no sync of SQLite's own stands in for ours.
+    const test::SyncRecorder syncs;
+    REQUIRE(vault::open_sqlite_catalog(file));
+    CHECK(syncs.synced(folder));
 }

@@ -63,12 +63,16 @@ TEST_CASE("every message survives its JSON form") {
     disk.disk_bytes = 4096;
     disk.newest_point_ns = 1;
     disk.state = "protected";
+    disk.last_heard_ns = 77;
+    disk.unheard_ms = 78;
     const auto disks = decode_disks(encode(std::vector{disk, disk}));
     REQUIRE(disks);
     REQUIRE(disks->size() == 2);
     CHECK((*disks)[1].disk == disk.disk);
     CHECK((*disks)[1].machine == disk.machine);
     CHECK((*disks)[1].state == "protected");
+    CHECK((*disks)[1].last_heard_ns == 77);
+    CHECK((*disks)[1].unheard_ms == 78);
 
     PointInfo point;
     point.id = Uuid::random();
@@ -85,11 +89,14 @@ TEST_CASE("every message survives its JSON form") {
     CHECK((*segments)[0].digest == segment.digest);
     CHECK((*segments)[0].last_position == 5);
 
-    ServerStatus status{"0.1.0", 1, 2, "ok", 3, 4, 5};
+    ServerStatus status{"0.1.0", 1, 2, "ok", 6, 7, "full", 3, 4, 5};
     const auto status_back = decode_server_status(encode(status));
     REQUIRE(status_back);
     CHECK(status_back->store_state == "ok");
     CHECK(status_back->requests == 5);
+    CHECK(status_back->catalog_free_bytes == 6);
+    CHECK(status_back->catalog_total_bytes == 7);
+    CHECK(status_back->catalog_state == "full");
     CHECK(decode_points(R"({"points":[]})")->empty());
 }
 
