@@ -62,7 +62,7 @@ endfunction()
 # LOAD: what it computes, in thirds of a processor; 3 unless it waits most of the time. CTest's PROCESSORS
 #   are these thirds, and ./check starts `ctest -j` with three for each processor.
 # COST: about the seconds it takes, so that no long one begins last.
-# SERIAL: nothing runs beside it, for tests that measure short times; each says which.
+# SERIAL: nothing runs beside it, for what a busy host would break; each says why.
 set(herald_test_options SERIAL)
 set(herald_test_values LABEL TIMEOUT COST LOAD)
 macro(herald_test_properties name)
