@@ -58,9 +58,43 @@ function(herald_program name)
   target_link_libraries(${name} PRIVATE herald_flags ${A_DEPS})
 endfunction()
 
-# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [SERIAL]): a Catch2 program that CTest runs.
+# What CTest is told of a test, from the options of the two functions below.
+# LOAD: what it computes, in thirds of a processor; 3 unless it waits most of the time. CTest's PROCESSORS
+#   are these thirds, and ./check starts `ctest -j` with three for each processor.
+# COST: about the seconds it takes, so that no long one begins last.
+# SERIAL: nothing runs beside it, for what a busy host would break; each says why.
+set(herald_test_options SERIAL)
+set(herald_test_values LABEL TIMEOUT COST LOAD)
+macro(herald_test_properties name)
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
+  if(NOT A_LOAD)
+    set(A_LOAD 3)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77
+    PROCESSORS ${A_LOAD})
+  if(A_COST)
+    set_tests_properties(${name} PROPERTIES COST ${A_COST})
+  endif()
+  if(A_SERIAL)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+  endif()
+endmacro()
+
+# herald_test_command(VARIABLE LABEL command...): whole daemons get a network, and so the ports, of their own.
+function(herald_test_command variable label)
+  set(command ${ARGN})
+  if(label STREQUAL e2e)
+    list(PREPEND command ${PROJECT_SOURCE_DIR}/tests/own_network)
+  endif()
+  set(${variable} ${command} PARENT_SCOPE)
+endfunction()
+
+# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL] [EACH_FILE]):
+# a Catch2 program that CTest runs; with EACH_FILE once for NAME_FILE of each source FILE_test.cpp, side by side.
 function(herald_test name)
-  cmake_parse_arguments(A "SERIAL" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "EACH_FILE;${herald_test_options}" "${herald_test_values}" "SOURCES;DEPS" ${ARGN})
   if(HERALD_FUZZ)
     return()
   endif()
@@ -74,32 +108,33 @@ function(herald_test name)
     add_custom_target(tests_${A_LABEL})
   endif()
   add_dependencies(tests_${A_LABEL} ${name})
-  add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tests/run $<TARGET_FILE:${name}>)
-  if(NOT A_TIMEOUT)
-    set(A_TIMEOUT 300)
+  herald_test_command(command ${A_LABEL} ${PROJECT_SOURCE_DIR}/tests/run $<TARGET_FILE:${name}>)
+  if(NOT A_EACH_FILE)
+    add_test(NAME ${name} COMMAND ${command})
+    herald_test_properties(${name})
+    return()
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT}
-    SKIP_RETURN_CODE 77)
-  if(A_SERIAL)
-    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
-  endif()
+  foreach(source ${A_SOURCES})
+    if(source MATCHES "([a-z_]+)_test\\.cpp$")
+      # Catch2 gives each case a tag that is its file's name.
+      add_test(NAME ${name}_${CMAKE_MATCH_1} COMMAND ${command} --filenames-as-tags "[#${CMAKE_MATCH_1}_test]")
+      herald_test_properties(${name}_${CMAKE_MATCH_1})
+    endif()
+  endforeach()
 endfunction()
 
-# herald_script_test(NAME LABEL l COMMAND ...): a script that CTest runs; exit status 77 means SKIPPED.
+# herald_script_test(NAME LABEL l COMMAND ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL]): a script that CTest runs;
+# exit status 77 means SKIPPED.
 function(herald_script_test name)
-  cmake_parse_arguments(A "SERIAL" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
+  cmake_parse_arguments(A "${herald_test_options}" "${herald_test_values}" "COMMAND" ${ARGN})
   if(HERALD_FUZZ)
     return()
   endif()
-  add_test(NAME ${name} COMMAND ${A_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  if(NOT A_TIMEOUT)
-    set(A_TIMEOUT 300)
-  endif()
-  set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77
+  herald_test_command(command ${A_LABEL} ${A_COMMAND})
+  add_test(NAME ${name} COMMAND ${command} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  herald_test_properties(${name})
+  set_tests_properties(${name} PROPERTIES
     ENVIRONMENT "HERALD_BIN_DIR=${CMAKE_BINARY_DIR}/bin;HERALD_BUILD_DIR=${CMAKE_BINARY_DIR}")
-  if(A_SERIAL)
-    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
-  endif()
 endfunction()
 
 # herald_fuzzer(NAME CORPUS dir SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
@@ -122,5 +157,5 @@ function(herald_fuzzer name)
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
   add_test(NAME ${name} COMMAND ${name} -max_total_time=${seconds} -rss_limit_mb=1024
     -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
-  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
+  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout} PROCESSORS 3)
 endfunction()

@@ -5,7 +5,7 @@ pins removed, disk detached and written meanwhile."""
 import os
 import sys
 
-from rig import Rig, run, seeded, skip_unless_possible
+from rig import Rig, own_loop, run, seeded, skip_unless_possible
 
 
 def expect_gap(rig, words: str, number: int):
@@ -33,7 +33,7 @@ def write_some(path, size=1 << 20):
 def main() -> int:
     skip_unless_possible()
     seeded()
-    with Rig(size_mib=256) as rig:
+    with own_loop() as loop, Rig(size_mib=256, loop=loop) as rig:
         rig.start()
         rig.protect()
         # Enough incompressible data that a full copy would show.
@@ -51,13 +51,11 @@ def main() -> int:
         # 2. The disk is detached, changed while nobody looks, and attached again.
         rig.kill("replicator")
         rig.unmount()
-        old = rig.loop
         rig.detach()
         with open(rig.source, "r+b") as file:
             file.seek(200 << 20)
             file.write(os.urandom(1 << 20))
-        run("losetup", old, rig.source)
-        rig.loop = old
+        rig.attach()
         run("mount", rig.loop, rig.mount)
         rig.start_replicator()
         expect_gap(rig, "detached and attached again", 2)

@@ -10,7 +10,9 @@
 Needs root. Everything lives in one temporary directory and one loop device; close() removes both.
 Environment: HERALD_BIN_DIR (the programs), HERALD_SEED, HERALD_TIER (check, ci or nightly).
 """
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -27,6 +29,7 @@ BIN = pathlib.Path(os.environ.get("HERALD_BIN_DIR", ROOT / "build/dev/bin"))
 TIER = os.environ.get("HERALD_TIER") or "check"
 BLOCK_BYTES = 65536
 SKIPPED = 77
+LOOP_CTL_ADD, LOOP_CTL_REMOVE = 0x4C80, 0x4C81
 
 
 def scaled(check: int, ci: int, nightly: int) -> int:
@@ -75,6 +78,29 @@ def wait_until(condition, seconds: float, what: str, poll: float = 0.05):
         time.sleep(poll)
 
 
+@contextlib.contextmanager
+def own_loop():
+    """A loop device whose name stays the test's own while nothing is attached to it: `losetup --find` takes the
+    lowest free one, this one has a high number, and there are free ones below. Removed at the end."""
+    with open("/dev/loop-control", "rb") as control:
+        for number in range(64):
+            with contextlib.suppress(FileExistsError):
+                fcntl.ioctl(control, LOOP_CTL_ADD, number)
+        number = fcntl.ioctl(control, LOOP_CTL_ADD, 1000 + os.getpid() % 100000)
+        try:
+            yield f"/dev/loop{number}"
+        finally:
+            wait_until(lambda: _removed(control, number), 10, f"/dev/loop{number} is free")
+
+
+def _removed(control, number: int) -> bool:
+    try:
+        fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
+        return True
+    except OSError:
+        return False
+
+
 @dataclasses.dataclass
 class Point:
     id: str
@@ -86,7 +112,7 @@ class Point:
 
 class Rig:
     def __init__(self, size_mib=256, filesystem="ext4", mounted=True, store_tmpfs_mib=0, config="",
-                 server_config="", partitions=0):
+                 server_config="", partitions=0, loop=None):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="herald-e2e-"))
         self.run_dir = self.work / "run"
         self.images = self.work / "images"
@@ -95,7 +121,7 @@ class Rig:
         for path in (self.run_dir, self.images, self.logs):
             path.mkdir()
         self.source = self.work / "source.img"
-        self.loop = None
+        self.loop = loop
         self.processes: dict[str, subprocess.Popen] = {}
         self.failed = False
         self.partitions = partitions
@@ -156,7 +182,10 @@ class Rig:
 
     # -- the disk --
     def attach(self):
-        self.loop = run("losetup", "--find", "--show", self.source).stdout.strip()
+        if self.loop:
+            run("losetup", self.loop, self.source)
+        else:
+            self.loop = run("losetup", "--find", "--show", self.source).stdout.strip()
 
     def unmount(self):
         for mount in self.mounts:

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <iostream>
 #include <random>
 #include <set>
@@ -108,14 +109,15 @@ TEST_CASE("killed at any named step, the next point is exact and little is read 
         test.write(6);
         // Not always the first time: a later one finds more under way.
         test.machine.start(fmt::format("{}:{}", step, 1 + test.random() % times));
+        std::atomic<bool> died = false;
         std::thread tagger([&] {
-            for (int i = 0; i < 40; ++i) {
+            for (int i = 0; i < 40 && !died; ++i) {
                 (void)test.machine.tag("never stored");
                 std::this_thread::sleep_for(50ms);
             }
         });
         for (int i = 0; i < 100 && !test.machine.died_within(20ms); ++i) test.write(1);
-        const bool died = test.machine.died_within(10s);
+        died = test.machine.died_within(10s);
         tagger.join();
         CHECK(died);
         if (!died) test.machine.kill();

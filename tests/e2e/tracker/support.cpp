@@ -39,22 +39,15 @@ uint64_t by_tier(uint64_t check, uint64_t ci, uint64_t nightly) {
     return std::string_view(tier) == "ci" ? ci : check;
 }
 
-LoopDisk::LoopDisk(uint64_t bytes, fs::path dir) : bytes_(bytes) {
+LoopDisk::LoopDisk(uint64_t bytes, fs::path dir) : path_(own_.path()), bytes_(bytes) {
     if (dir.empty()) dir = fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path();
     std::string name = (dir / "herald-tracker-XXXXXX").native();
     Fd file(::mkstemp(name.data()));
     REQUIRE(file);
     file_ = name;
     REQUIRE(::ftruncate(file.get(), off_t(bytes)) == 0);
-    Fd control = must(open_file("/dev/loop-control", O_RDWR));
-    // Others take free devices at the same time.
-    for (int attempt = 0; attempt < 50 && !attached_; ++attempt) {
-        const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
-        REQUIRE(number >= 0);
-        path_ = "/dev/loop" + std::to_string(number);
-        Fd loop = must(open_file(path_, O_RDWR));
-        configure(loop.get());
-    }
+    Fd loop = must(open_file(path_, O_RDWR));
+    configure(loop.get());
     REQUIRE(attached_);
 }
 

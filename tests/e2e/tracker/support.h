@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tests/catch.hpp"
+#include "tests/e2e/own_loop.h"
 #include "tests/temp_dir.h"
 #include "user/base/file.h"
 #include "user/tracker/ebpf_tracker.h"
@@ -53,6 +54,7 @@ class LoopDisk {
 
   private:
     void configure(int loop_fd);
+    OwnLoop own_;
     std::filesystem::path file_;
     std::filesystem::path path_;
     uint64_t bytes_;

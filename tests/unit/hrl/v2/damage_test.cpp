@@ -339,7 +339,7 @@ TEST_CASE("data that no entry describes is refused, wherever it is") {
     for (const size_t more : {size_t{512}, size_t{5120}}) {
         // The block is moved back, and everything that says where it is, too.
         Bytes bytes = good;
-        bytes.insert(bytes.end() - 512, more, std::byte{0x5a});
+        bytes.insert(bytes.end() - 512, Bytes(more, std::byte{0x5a}));
         LogHeader moved = *header;
         moved.current_bytes = moved.end_offset = bytes.size();
         disk = encode_header(moved);
