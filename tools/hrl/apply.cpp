@@ -10,6 +10,7 @@
 
 #include "tools/hrl/inputs.h"
 #include "tools/hrl/text.h"
+#include "tools/hrl/unfinished.h"
 #include "tools/hrl/verbs.h"
 
 namespace herald::hrl_tool {
@@ -33,7 +34,8 @@ Result<void> cut_inputs(std::vector<Input>& inputs, std::optional<uint64_t> unti
 // A new image is written under another name, so that the final one never holds half of it.
 struct Target {
     Fd fd;
-    std::filesystem::path written;  // where the bytes go
+    std::filesystem::path written;           // where the bytes go
+    std::unique_ptr<Unfinished> unfinished;  // of a new one
     bool is_new = false;
 };
 
@@ -70,7 +72,8 @@ Result<Target> open_target(const ApplyOptions& options, const Input& first) {
     } else if (S_ISBLK(st.st_mode)) {
         flags |= O_EXCL;  // a mounted or otherwise used device says EBUSY
     }
-    auto fd = open_file(target.written, flags);
+    const auto open = [&] { return open_file(target.written, flags); };
+    auto fd = target.is_new ? Unfinished::make(target.written, target.unfinished, open) : open();
     if (!fd) return pass(fd);
     target.fd = std::move(*fd);
     return target;
@@ -121,10 +124,8 @@ Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& op
         made = fail_errno(
             errno, fmt::format("rename {} to {}", written.native(), options.target.native()));
     }
-    if (!made) {
-        ::unlink(written.c_str());
-        return made;
-    }
+    if (!made) return made;
+    target->unfinished->keep();
     return sync_dir(options.target.parent_path());
 }
 

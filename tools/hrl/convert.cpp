@@ -12,7 +12,7 @@ namespace {
 
 using namespace herald::hrl;
 
-// out.hrl, out.2.hrl, out.3.hrl
+// out.hrl; where the index of one file is full, out.2.hrl, out.3.hrl, ...
 std::filesystem::path numbered(const std::filesystem::path& target, uint64_t number) {
     if (number == 1) return target;
     std::filesystem::path name = target.stem();
@@ -58,20 +58,25 @@ Result<void> to_segments(const std::vector<Input>& inputs, const ConvertOptions&
     header.first_position = options.first_position;
     header.disk_bytes = disk_bytes;
     header.created_ns = inputs.front().facts.created_ns;
-    uint64_t emitted = 0;
-    const auto emit = [&](Segment segment) -> Result<void> {
-        const auto path = numbered(options.target, ++emitted);
-        auto file = NewFile::create(path);
-        if (!file) return pass(file);
-        auto written = file->sink().append(segment.bytes);
-        if (written) written = file->commit();
-        if (!written) return written;
-        fmt::print("{}: segment {}, positions {} to {}, {}\n", path.native(),
-                   to_string(segment.header.segment), segment.header.first_position,
-                   segment.last_position, bytes_text(segment.bytes.size()));
+    uint64_t begun = 0;
+    std::optional<NewFile> file;
+    const auto begin = [&]() -> Result<ByteSink*> {
+        auto created = NewFile::create(numbered(options.target, ++begun));
+        if (!created) return pass(created);
+        file.emplace(std::move(*created));
+        return &file->sink();
+    };
+    const auto end = [&](const Segment& segment) -> Result<void> {
+        auto committed = file->commit();
+        file.reset();
+        if (!committed) return committed;
+        fmt::print("{}: segment {}, positions {} to {}, {}\n",
+                   numbered(options.target, begun).native(), to_string(segment.header.segment),
+                   segment.header.first_position, segment.last_position,
+                   bytes_text(segment.file_bytes));
         return {};
     };
-    SegmentConverter converter(header, HERALD_HRL_CONVERT_SEGMENT_BYTES, emit);
+    SegmentConverter converter(header, {begin, end});
     auto done = read_inputs(inputs, options.journal, "converting", nullptr,
                             [&](const Record& record) -> Result<bool> {
                                 auto added = converter.add(record);

@@ -189,8 +189,8 @@ int run(int argc, char** argv) {
                            "only say what the other format cannot carry");
     add_reading(convert_verb, convert_options.journal, key_options);
     convert_verb->footer(
-        "What the other format cannot carry is listed before anything is written. A long journal\n"
-        "becomes several segments: OUT.hrl, OUT.2.hrl, ...\n"
+        "What the other format cannot carry is listed before anything is written. The new file\n"
+        "appears under its name only when it is complete.\n"
         "Examples:\n  hrl convert 0001.hrl --to log.hrl --format v2\n"
         "  hrl convert log.hrl --to 0001.hrl --format v3 --disk-bytes 40G");
 

@@ -69,19 +69,14 @@ Result<SegmentWriter> writer_like(const SegmentHeader& header, const seal::KeySo
 Result<Found> repair_segment(Journal& journal, const seal::KeySource* keys, ByteSink& sink) {
     auto writer = writer_like(journal.segment()->header(), keys);
     if (!writer) return pass(writer);
-    auto found = read_proven(journal, [&](const Record& record) -> Result<void> {
-        auto appended = writer->append(record);
-        if (!appended) return appended;
-        return sink.append(writer->take());
-    });
+    SegmentStream stream(std::move(*writer), sink);
+    auto found = read_proven(journal, [&](const Record& record) { return stream.append(record); });
     if (!found) return found;
     if (found->records == 0) {
         return fail(ErrorKind::corrupt, "nothing can be saved: {}", found->loss);
     }
-    auto segment = std::move(*writer).finish();
+    auto segment = stream.finish();
     if (!segment) return pass(segment);
-    auto written = sink.append(segment->bytes);
-    if (!written) return pass(written);
     return found;
 }
 
