@@ -322,10 +322,17 @@ Result<void> SegmentReader::State::end_torn(const Error& problem) {
     at_end = true;
     const uint64_t left = source->size() - block_offset;
     if (*index_begins) {
-        loss += fmt::format("; all its blocks are there, up to record {}", last_position_seen);
+        loss += "; all its blocks are there";
+        if (header.contents == Contents::segment) {
+            loss += fmt::format(", up to record {}", last_position_seen);
+        }
     } else {
-        loss += fmt::format("; its last whole record is {}, {} bytes from byte {} on are lost",
-                            last_position_seen, left, block_offset);
+        // In a layer the last record is not the newest.
+        if (header.contents == Contents::segment) {
+            loss += fmt::format("; its last whole record is {}", last_position_seen);
+        }
+        loss += fmt::format("{} {} bytes from byte {} on are lost",
+                            header.contents == Contents::segment ? "," : ";", left, block_offset);
         if (left != 0) loss += fmt::format(" (block {}: {})", block_index, problem.message);
     }
     return {};
