@@ -133,6 +133,7 @@ int run(int argc, char** argv) {
     add_reading(records_verb, records_options.journal, key_options);
     records_verb->footer(
         "Of a torn file the records up to its last whole block are listed; the exit status is 1.\n"
+        "Blocks that cannot hold what the filters ask for are not read: verify reads everything.\n"
         "Examples:\n  hrl records 0001.hrl | head\n"
         "  hrl records 0001.hrl --positions 31-60 --range 64K+4K\n"
         "  hrl records 0001.hrl --since 2024-02-29T12:00:00Z --before 2024-03-01\n"

@@ -21,6 +21,7 @@ class SegmentJournal : public Journal {
         return record;
     }
     const SegmentReader* segment() const override { return &reader_; }
+    void only(std::function<bool(uint32_t)> wanted) override { reader_.only(std::move(wanted)); }
     std::vector<std::string> notices() const override {
         if (sealed_writes_ == 0) return {};
         return {

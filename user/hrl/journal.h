@@ -60,6 +60,9 @@ class Journal {
     virtual const std::string& loss() const = 0;
     // The next record, or nothing at the end. Its data stays valid until the next call.
     virtual Result<std::optional<Record>> next() = 0;
+    // Blocks that cannot hold what the caller looks for: as SegmentReader::only(). A log has no
+    // index to tell, and is read whole.
+    virtual void only(std::function<bool(uint32_t block)>) {}
     // What a reader should know although nothing is wrong. Complete when next() came to the end.
     virtual std::vector<std::string> notices() const { return {}; }
     // The reader behind it, for what only one format has; null for the other.

@@ -115,6 +115,69 @@ TEST_CASE("hrl info, records, verify and stats say of a layer what it is") {
           files.json("stats segment.hrl")["kinds"]["write"]["bytes"]);
 }
 
+TEST_CASE("hrl records reads only the blocks that its filters may be about") {
+    const uint64_t seed = seed_from_environment();
+    INFO("HERALD_SEED=" << seed);
+    Files files;
+    // Smaller blocks, and a layer by position with some positions left out.
+    const auto stream = sample_records(seed, 200, kDisk, 5, 16);
+    files.put("segment.hrl", write_segment(sample_header(1024, 5), stream).bytes);
+    const SegmentHeader sorted = layer_header(1024);
+    files.put("layer.hrl", write_layer(sorted, sorted_for(sorted, stream)).bytes);
+    SegmentHeader thinned = sample_header(1024, 2);
+    thinned.contents = Contents::delta_layer;
+    std::vector<OwnedRecord> some;
+    for (size_t i = 0; i < stream.size(); i += 1 + i % 3) some.push_back(stream[i]);
+    files.put("thinned.hrl", write_layer(thinned, some, 500).bytes);
+
+    std::mt19937_64 random(seed);
+    for (const std::string name : {"segment.hrl", "layer.hrl", "thinned.hrl"}) {
+        const auto all = files.json("records " + name);
+        for (int round = 0; round < 8; ++round) {
+            const uint64_t first = random() % 200, last = first + random() % 20;
+            const uint64_t begin = random() % kDisk, end = begin + 1 + random() % 50'000;
+            std::string filter;
+            if (round % 2 == 0) filter += fmt::format(" --positions {}-{}", first, last);
+            if (round % 4 != 0) filter += fmt::format(" --range {}+{}", begin, end - begin);
+            auto wanted = nlohmann::json::array();
+            for (const auto& record : all) {
+                const uint64_t position = record["position"], offset = record["offset"];
+                const uint64_t length = record["kind"] == "resize" ? 0 : uint64_t(record["length"]);
+                if (round % 2 == 0 && (position < first || position > last)) continue;
+                const bool touches = length != 0 && offset < end && offset + length > begin;
+                if (round % 4 != 0 && !touches) continue;
+                wanted.push_back(record);
+            }
+            INFO(name << filter);
+            CHECK(files.json("records " + name + filter) == wanted);
+        }
+    }
+
+    // Damage in a block is noticed by who asks for something in it, and by verify.
+    Bytes bytes = files.get("segment.hrl");
+    auto reader = SegmentReader::open(memory_source(bytes, "segment.hrl"));
+    REQUIRE(reader);
+    const auto blocks = reader->blocks();
+    REQUIRE(blocks.size() > 20);
+    const IndexEntryDisk& middle = blocks[10];
+    const uint64_t before = middle.first_position - 1;
+    const uint64_t after = middle.first_position + middle.record_count;
+    bytes[middle.file_offset + 50] ^= std::byte{1};
+    files.put("damaged.hrl", bytes);
+    const auto status = [&](const std::string& filter) {
+        return files.run("records damaged.hrl " + filter).status;
+    };
+    CHECK(status("") == 1);
+    CHECK(status(fmt::format("--positions -{}", before)) == 0);
+    CHECK(status(fmt::format("--positions {}-", after)) == 0);
+    CHECK(status(fmt::format("--positions {}", middle.first_position)) == 1);
+    CHECK(status(fmt::format("--positions {}-{}", before, after)) == 1);
+    CHECK(status("--since 2023-11-14T22:13:21Z") == 0);
+    CHECK(status("--before 2023-11-14T22:13:20Z") == 0);
+    CHECK(status(fmt::format("--range {}+512", middle.disk_offset_min)) == 1);
+    CHECK(files.run("verify damaged.hrl").status == 1);
+}
+
 TEST_CASE("hrl apply makes of a layer the disk that its stream makes") {
     Files files;
     const Bytes disk = files.get("segment.img");

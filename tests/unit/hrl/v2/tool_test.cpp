@@ -302,6 +302,8 @@ TEST_CASE("hrl converts a log larger than its memory to one segment") {
     CHECK_FALSE(files.exists("one.hrl.part"));
     CHECK(files.json("hrl info one.hrl --json")["raw_bytes"] > kLargeLogBytes);
     CHECK(files.shell("hrl diff large.hrl one.hrl").status == 0);
+    CHECK(has(files.shell(limited + "hrl records one.hrl | wc -l"), "1280"));
+    CHECK(has(files.shell(limited + "hrl records large.hrl | wc -l"), "1280"));
     // And back, as large.
     CHECK(files.shell(limited + "hrl convert one.hrl --to back.hrl --format v2").status == 0);
     CHECK(files.shell("hrl diff large.hrl back.hrl").status == 0);
