@@ -194,8 +194,7 @@ class SortedJournal : public Journal {
             }
             Stored one = stored(**record);
             one.data_at = arena_.size();
-            arena_.resize(arena_.size() + one.header.data_bytes);
-            std::ranges::copy((*record)->data, arena_.begin() + ptrdiff_t(one.data_at));
+            arena_.append((*record)->data);
             held_.push_back(one);
         }
         if (!scratch_.is_used()) {

@@ -19,6 +19,9 @@ namespace logs = herald::hrl::v2::test;
 
 namespace {
 
+// What sorts takes n log n: four times as many of some thousands may take 4.8 times the work.
+constexpr double kSorting = 4.8;
+
 // Lends nothing, so that every byte that is looked at is counted.
 class CountingSource : public ByteSource {
   public:
@@ -58,7 +61,7 @@ uint64_t work_of(const std::function<void()>& task) {
 
 // `prepare` makes what is read, of a size; `task` reads it.
 template <class Prepare, class Task>
-void is_linear(const char* what, size_t size, Prepare prepare, Task task) {
+void is_linear(const char* what, size_t size, Prepare prepare, Task task, double most = 4.5) {
     const auto small = prepare(size);
     const auto large = prepare(size * 4);
     // Once for what is made only once.
@@ -70,7 +73,7 @@ void is_linear(const char* what, size_t size, Prepare prepare, Task task) {
                 factor);
     INFO(what << ": " << little << " and " << much);
     CHECK(little > size);
-    CHECK(factor <= 4.5);
+    CHECK(factor <= most);
 }
 
 Record range_record(RecordKind kind, uint64_t position, uint64_t offset, uint64_t length) {
@@ -246,7 +249,7 @@ TEST_CASE("reading a log takes linear time, whole, unclosed, torn or damaged") {
         read_all);
 }
 
-TEST_CASE("putting a chain of logs in order takes linear time") {
+TEST_CASE("putting a chain of logs in order takes little more than linear time") {
     is_linear(
         "chain: given backwards", 10000,
         [](size_t n) {
@@ -259,9 +262,8 @@ TEST_CASE("putting a chain of logs in order takes linear time") {
             }
             return links;
         },
-        [](const std::vector<v2::Link>& links) {
-            CHECK(v2::follow_links(links).problems.empty());
-        });
+        [](const std::vector<v2::Link>& links) { CHECK(v2::follow_links(links).problems.empty()); },
+        kSorting);
     is_linear(
         "chain: all the same log", 2000,
         [](size_t n) {
@@ -269,7 +271,8 @@ TEST_CASE("putting a chain of logs in order takes linear time") {
         },
         [](const std::vector<v2::Link>& links) {
             CHECK_FALSE(v2::follow_links(links).problems.empty());
-        });
+        },
+        kSorting);
     is_linear(
         "chain: all fork from one", 10000,
         [](size_t n) {
@@ -282,19 +285,20 @@ TEST_CASE("putting a chain of logs in order takes linear time") {
         },
         [](const std::vector<v2::Link>& links) {
             CHECK_FALSE(v2::follow_links(links).problems.empty());
-        });
+        },
+        kSorting);
 }
 
-TEST_CASE("sorting a layer and comparing effects take linear time") {
+TEST_CASE("sorting a layer takes little more than linear time, comparing effects linear") {
     const auto sort_in = [](uint64_t memory) {
         return [memory](const Bytes& bytes) {
             herald::test::TempDir dir;
             drain(*sorted_by_position(open(bytes), dir.path(), memory));
         };
     };
-    // Sorting compares n log n times; the work of a record is more than that.
-    is_linear("layer by position: in memory", 4000, spans_and_pieces, sort_in(kSortBytes));
-    is_linear("layer by position: in runs", 4000, spans_and_pieces, sort_in(1 << 16));
+    is_linear("layer by position: in memory", 4000, spans_and_pieces, sort_in(kSortBytes),
+              kSorting);
+    is_linear("layer by position: in runs", 4000, spans_and_pieces, sort_in(1 << 16), kSorting);
     const auto compare = [](const Bytes& bytes) {
         const auto opener = [&]() -> Result<std::unique_ptr<Journal>> { return open(bytes); };
         CHECK(compare_effects(opener, opener, [](const DifferentRange&) {}));
