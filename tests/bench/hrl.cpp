@@ -3,8 +3,15 @@
 // beside the floor of the same run: LZ4 and XXH3 (and AES-256-GCM) of the same bytes with nothing
 // around them; and what the format costs in bytes. Rounds of both alternate, so that a noisy
 // machine is noisy to both; the best round of each counts.
+// Then two large files, in $TMPDIR, which are removed: opening one of 1 GiB to its index, with its
+// tail in the page cache and not; listing 10 GiB of records with the hrl program, whose memory must
+// not grow with them.
+#include <fcntl.h>
 #include <lz4.h>
 #include <openssl/evp.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -14,6 +21,7 @@
 
 #include "user/base/digest.h"
 #include "user/base/file.h"
+#include "user/hrl/convert.h"
 #include "user/hrl/segment_reader.h"
 
 namespace {
@@ -175,10 +183,96 @@ nlohmann::ordered_json measure(size_t record_bytes, bool compressible, bool seal
             {"overhead_percent", 100.0 * (double(segment.bytes.size()) / double(size) - 1)}};
 }
 
+// A file that is removed, whatever happens meanwhile.
+class LargeFile {
+  public:
+    // Writes of `data`, one behind the other, `bytes` of them all together.
+    LargeFile(uint64_t bytes, ByteView data, const char* name)
+        : path_(std::filesystem::temp_directory_path() /
+                fmt::format("herald-bench-{}-{}.hrl", name, ::getpid())) {
+        auto sink = file_sink(path_);
+        HERALD_ASSERT(sink);
+        SegmentHeader header;
+        header.segment = Uuid::random();
+        header.first_position = 1;
+        header.disk_bytes = bytes;
+        SegmentStream stream(SegmentWriter(header), **sink);
+        for (uint64_t at = 0; at < bytes; at += data.size()) {
+            Record record;
+            record.position = stream.writer().next_position();
+            record.offset = at;
+            record.length = data.size();
+            record.data = data;
+            HERALD_ASSERT(stream.append(record));
+        }
+        records_ = stream.writer().records();
+        HERALD_ASSERT(stream.finish() && (*sink)->sync());
+    }
+    LargeFile(const LargeFile&) = delete;
+    LargeFile& operator=(const LargeFile&) = delete;
+    ~LargeFile() { ::unlink(path_.c_str()); }
+    const std::filesystem::path& path() const { return path_; }
+    uint64_t records() const { return records_; }
+
+  private:
+    std::filesystem::path path_;
+    uint64_t records_ = 0;
+};
+
+nlohmann::ordered_json measure_open(bool quick) {
+    const LargeFile file(quick ? 64u << 20 : 1u << 30, make_data(kPieceBytes, false), "open");
+    const auto open_ms = [&](bool cached) {
+        std::vector<double> rounds;
+        for (int round = 0; round < 21; ++round) {
+            auto fd = open_file(file.path(), O_RDONLY);
+            HERALD_ASSERT(fd);
+            if (!cached) ::posix_fadvise(fd->get(), 0, 0, POSIX_FADV_DONTNEED);
+            rounds.push_back(1e3 * seconds([&] {
+                                 auto source = file_source(file.path());
+                                 HERALD_ASSERT(source);
+                                 auto reader = SegmentReader::open(std::move(*source));
+                                 HERALD_ASSERT(reader && reader->whole() &&
+                                               !reader->blocks().empty());
+                             }));
+        }
+        std::ranges::sort(rounds);
+        return rounds[rounds.size() / 2];
+    };
+    return {{"file_bytes", std::filesystem::file_size(file.path())},
+            {"open_ms_cached", open_ms(true)},
+            {"open_ms_not_cached", open_ms(false)},
+            {"goal_ms", 10}};
+}
+
+nlohmann::ordered_json measure_list(bool quick) {
+    const LargeFile file(quick ? 1ull << 30 : 10ull << 30, Bytes(4096), "list");
+    const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "hrl";
+    struct rusage usage {};
+    int status = -1;
+    const double took = seconds([&] {
+        const pid_t child = ::fork();
+        HERALD_ASSERT(child >= 0);
+        if (child == 0) {
+            const int null = ::open("/dev/null", O_WRONLY);
+            ::dup2(null, STDOUT_FILENO);
+            ::execl(program.c_str(), "hrl", "records", file.path().c_str(), nullptr);
+            ::_exit(127);
+        }
+        HERALD_ASSERT(::wait4(child, &status, 0, &usage) == child);
+    });
+    HERALD_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return {{"record_bytes_total", file.records() * 4096},
+            {"records", file.records()},
+            {"file_bytes", std::filesystem::file_size(file.path())},
+            {"records_per_second", double(file.records()) / took},
+            {"peak_rss_bytes", uint64_t(usage.ru_maxrss) * 1024}};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"Writing and verifying .hrl segments beside bare LZ4 and XXH3", "hrl"};
+    CLI::App app{"Writing and verifying .hrl segments beside bare LZ4 and XXH3; large files",
+                 "hrl"};
     bool quick = false;
     std::string json_file;
     app.add_flag("--quick", quick, "fewer rounds");
@@ -204,8 +298,22 @@ int main(int argc, char** argv) {
             }
         }
     }
+    const auto opened = measure_open(quick);
+    fmt::print("open {:.1f} MiB to its index: {:.3f} ms cached, {:.3f} ms not (goal {} ms)\n",
+               opened["file_bytes"].get<double>() / (1 << 20),
+               opened["open_ms_cached"].get<double>(), opened["open_ms_not_cached"].get<double>(),
+               opened["goal_ms"].get<int>());
+    const auto listed = measure_list(quick);
+    fmt::print("list {:.1f} GiB in {} records: {:.0f} records/s, peak RSS {:.1f} MiB\n",
+               listed["record_bytes_total"].get<double>() / (1 << 30),
+               listed["records"].get<uint64_t>(), listed["records_per_second"].get<double>(),
+               listed["peak_rss_bytes"].get<double>() / (1 << 20));
     if (json_file.empty()) return 0;
-    const nlohmann::ordered_json json{{"benchmark", "hrl"}, {"quick", quick}, {"results", results}};
+    const nlohmann::ordered_json json{{"benchmark", "hrl"},
+                                      {"quick", quick},
+                                      {"results", results},
+                                      {"open", opened},
+                                      {"list", listed}};
     auto written = replace_file(json_file, as_bytes(json.dump(2) + "\n"), 0644);
     if (written) return 0;
     fmt::print(stderr, "hrl: {}\n", written.error().message);

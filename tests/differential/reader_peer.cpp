@@ -3,6 +3,8 @@
 //   reader_peer write DIR SEED COUNT   random journals 0.hrl, 1.hrl, ... in DIR
 //   reader_peer read KEY               for each path on standard input: its records, and how it
 //   ends
+//   reader_peer keys DIR           file, phrase and token root keys and the machine keys they wrap
+//   reader_peer unwrap             for each line "ROOT|MACHINE-KEY|SECRET-FILE": the machine key
 // KEY: "key" opens what was sealed with the key below, "blind" reads without it, "none" refuses,
 // "sealed" is "key" and refuses plain files.
 #include <fmt/format.h>
@@ -13,8 +15,10 @@
 #include <random>
 
 #include "user/base/digest.h"
+#include "user/base/file.h"
 #include "user/hrl/segment_reader.h"
 #include "user/seal/keyring.h"
+#include "user/seal/root_key.h"
 
 using namespace herald;
 using namespace herald::hrl;
@@ -200,12 +204,74 @@ void read_file(const std::string& path, const ReadOptions& options) {
     fmt::print("END {} {}\n", reader->whole() ? "whole" : "torn", last);
 }
 
+bool put(const std::string& path, ByteView bytes) {
+    auto written = herald::replace_file(path, bytes, 0600);
+    if (!written) fmt::print(stderr, "{}\n", written.error().message);
+    return written.has_value();
+}
+
+// DIR/phrase.secret is there already.
+int write_keys(const std::string& folder) {
+    const std::string at = folder + "/";
+    auto secret = seal::read_secret_file(at + "phrase.secret");
+    if (!secret) return 1;
+    const auto ask = [&](const std::string&) -> Result<seal::Secret> { return secret->copy(); };
+    auto phrase = seal::new_passphrase_root(secret->view(), {1 << 14, 8, 1});
+    if (!phrase) return 1;
+    const seal::RootKeyFile plain = seal::new_root_key();
+    for (const bool by_phrase : {true, false}) {
+        const seal::RootKeyFile& file = by_phrase ? *phrase : plain;
+        const std::string name = by_phrase ? "phrase" : "file";
+        if (!put(at + name + ".root", seal::format_root_key(file).view())) return 1;
+        auto root = seal::open_root_key(file, name, ask);
+        if (!root) return 1;
+        auto wrapped = seal::wrap_machine_key(seal::MachineKey::create(Uuid::random()), **root);
+        if (!wrapped || !put(at + name + ".key", as_bytes(seal::format_machine_key(*wrapped)))) {
+            return 1;
+        }
+    }
+    const auto token = seal::new_token_root({"/nowhere/pkcs11.so", "backup", "herald"});
+    return put(at + "token.root", seal::format_root_key(token).view()) ? 0 : 1;
+}
+
+Result<seal::MachineKey> unwrap(const std::string& root_path, const std::string& key_path,
+                                const std::string& secret_path) {
+    const auto ask = [&](const std::string&) { return seal::read_secret_file(secret_path); };
+    auto root = seal::open_root_key(std::filesystem::path(root_path), ask);
+    if (!root) return pass(root);
+    auto text = herald::read_file(key_path, 1 << 20);
+    if (!text) return pass(text);
+    auto wrapped = seal::parse_machine_key(*text, key_path);
+    if (!wrapped) return pass(wrapped);
+    return seal::unwrap_machine_key(*wrapped, **root);
+}
+
+void unwrap_each() {
+    for (std::string line; std::getline(std::cin, line);) {
+        const size_t first = line.find('|'), second = line.rfind('|');
+        auto key = unwrap(line.substr(0, first), line.substr(first + 1, second - first - 1),
+                          line.substr(second + 1));
+        if (!key) {
+            fmt::print("refused\n");
+            continue;
+        }
+        fmt::print("{} {} ", to_string(key->machine), to_string(key->id));
+        for (const std::byte byte : key->key.view()) fmt::print("{:02x}", unsigned(byte));
+        fmt::print("\n");
+    }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
     const std::vector<std::string> words(arguments + 1, arguments + count);
     if (words.size() == 4 && words[0] == "write") {
         return write_files(words[1], std::stoull(words[2]), std::stoull(words[3]));
+    }
+    if (words.size() == 2 && words[0] == "keys") return write_keys(words[1]);
+    if (words.size() == 1 && words[0] == "unwrap") {
+        unwrap_each();
+        return 0;
     }
     if (words.size() != 2 || words[0] != "read") return 2;
     seal::Keyring keys;

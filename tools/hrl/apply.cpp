@@ -10,6 +10,7 @@
 
 #include "tools/hrl/inputs.h"
 #include "tools/hrl/text.h"
+#include "tools/hrl/unfinished.h"
 #include "tools/hrl/verbs.h"
 
 namespace herald::hrl_tool {
@@ -27,13 +28,21 @@ Result<void> cut_inputs(std::vector<Input>& inputs, std::optional<uint64_t> unti
                     "--until {}: these files hold the positions {} to {}", *until, first, last);
     }
     std::erase_if(inputs, [&](const Input& input) { return input.first() > *until; });
+    const Input& end = inputs.back();
+    if (end.is_layer() && *until < end.last()) {
+        return fail(ErrorKind::operator_needed,
+                    "--until {}: {} is a layer: it holds what is kept of the positions {} to {}, "
+                    "which makes the disk at position {} only",
+                    *until, end.file.native(), end.first(), end.last(), end.last());
+    }
     return {};
 }
 
 // A new image is written under another name, so that the final one never holds half of it.
 struct Target {
     Fd fd;
-    std::filesystem::path written;  // where the bytes go
+    std::filesystem::path written;           // where the bytes go
+    std::unique_ptr<Unfinished> unfinished;  // of a new one
     bool is_new = false;
 };
 
@@ -54,7 +63,7 @@ Result<Target> open_target(const ApplyOptions& options, const Input& first) {
                     "copy as the target, with --force; or --force to begin with zeroes instead",
                     first.file.native());
     }
-    if (!exists && !options.force && first.first() != 1) {
+    if (!exists && !options.force && first.first() != 1 && !first.is_image()) {
         return fail(ErrorKind::operator_needed,
                     "{} begins at position {}: a new image needs the stream from position 1 on; "
                     "--force begins with zeroes instead",
@@ -70,7 +79,8 @@ Result<Target> open_target(const ApplyOptions& options, const Input& first) {
     } else if (S_ISBLK(st.st_mode)) {
         flags |= O_EXCL;  // a mounted or otherwise used device says EBUSY
     }
-    auto fd = open_file(target.written, flags);
+    const auto open = [&] { return open_file(target.written, flags); };
+    auto fd = target.is_new ? Unfinished::make(target.written, target.unfinished, open) : open();
     if (!fd) return pass(fd);
     target.fd = std::move(*fd);
     return target;
@@ -86,6 +96,11 @@ Result<uint64_t> first_disk_bytes(const std::vector<Input>& inputs, const Target
     return end;
 }
 
+const char* what_they_are(const std::vector<Input>& inputs) {
+    if (inputs.front().facts.format == JournalFormat::v2) return "logs";
+    return std::ranges::any_of(inputs, &Input::is_layer) ? "segments and layers" : "segments";
+}
+
 Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& options) {
     auto target = open_target(options, inputs.front());
     if (!target) return pass(target);
@@ -98,7 +113,14 @@ Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& op
         if (!image) return pass(image);
         const auto begin = [&](const Input& input) -> Result<void> {
             if (!input.facts.disk_bytes) return {};
-            return image->begin_segment(*input.facts.disk_bytes);
+            auto begun = image->begin_segment(*input.facts.disk_bytes);
+            if (!begun || is_new || !input.is_image() || *input.facts.disk_bytes == 0) return begun;
+            // What the layer does not cover is zero, whatever the target holds.
+            Record rest;
+            rest.kind = RecordKind::zeroes;
+            rest.position = input.first();
+            rest.length = *input.facts.disk_bytes;
+            return image->apply(rest);
         };
         const auto visit = [&](const Record& record) -> Result<bool> {
             if (options.until && record.position > *options.until) return false;
@@ -106,12 +128,12 @@ Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& op
             if (!applied) return pass(applied);
             return true;
         };
-        auto done = read_inputs(inputs, options.journal, "applying", begin, visit);
+        auto done = read_inputs(inputs, options.journal, options.target.parent_path(), "applying",
+                                begin, visit);
         if (done) done = image->finish();
         if (!done) return done;
         fmt::print("{}: {} in {} {}, {} written, {} zero\n", options.target.native(),
-                   bytes_text(image->disk_bytes()), inputs.size(),
-                   inputs.front().facts.format == JournalFormat::v2 ? "logs" : "segments",
+                   bytes_text(image->disk_bytes()), inputs.size(), what_they_are(inputs),
                    bytes_text(image->written_bytes()), bytes_text(image->zeroed_bytes()));
         return {};
     };
@@ -121,10 +143,8 @@ Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& op
         made = fail_errno(
             errno, fmt::format("rename {} to {}", written.native(), options.target.native()));
     }
-    if (!made) {
-        ::unlink(written.c_str());
-        return made;
-    }
+    if (!made) return made;
+    target->unfinished->keep();
     return sync_dir(options.target.parent_path());
 }
 

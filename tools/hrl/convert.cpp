@@ -3,6 +3,7 @@
 
 #include "tools/hrl/inputs.h"
 #include "tools/hrl/new_file.h"
+#include "tools/hrl/rewrite.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 using namespace herald::hrl;
 
-// out.hrl, out.2.hrl, out.3.hrl
+// out.hrl; where the index of one file is full, out.2.hrl, out.3.hrl, ...
 std::filesystem::path numbered(const std::filesystem::path& target, uint64_t number) {
     if (number == 1) return target;
     std::filesystem::path name = target.stem();
@@ -32,8 +33,8 @@ Result<void> to_log(const std::vector<Input>& inputs, const ConvertOptions& opti
     if (!file) return pass(file);
     auto converter = LogConverter::open(file->sink(), header);
     if (!converter) return pass(converter);
-    auto done = read_inputs(inputs, options.journal, "converting", nullptr,
-                            [&](const Record& record) -> Result<bool> {
+    auto done = read_inputs(inputs, options.journal, options.target.parent_path(), "converting",
+                            nullptr, [&](const Record& record) -> Result<bool> {
                                 auto added = converter->add(record);
                                 if (!added) return pass(added);
                                 return true;
@@ -58,22 +59,27 @@ Result<void> to_segments(const std::vector<Input>& inputs, const ConvertOptions&
     header.first_position = options.first_position;
     header.disk_bytes = disk_bytes;
     header.created_ns = inputs.front().facts.created_ns;
-    uint64_t emitted = 0;
-    const auto emit = [&](Segment segment) -> Result<void> {
-        const auto path = numbered(options.target, ++emitted);
-        auto file = NewFile::create(path);
-        if (!file) return pass(file);
-        auto written = file->sink().append(segment.bytes);
-        if (written) written = file->commit();
-        if (!written) return written;
-        fmt::print("{}: segment {}, positions {} to {}, {}\n", path.native(),
-                   to_string(segment.header.segment), segment.header.first_position,
-                   segment.last_position, bytes_text(segment.bytes.size()));
+    uint64_t begun = 0;
+    std::optional<NewFile> file;
+    const auto begin = [&]() -> Result<ByteSink*> {
+        auto created = NewFile::create(numbered(options.target, ++begun));
+        if (!created) return pass(created);
+        file.emplace(std::move(*created));
+        return &file->sink();
+    };
+    const auto end = [&](const Segment& segment) -> Result<void> {
+        auto committed = file->commit();
+        file.reset();
+        if (!committed) return committed;
+        fmt::print("{}: segment {}, positions {} to {}, {}\n",
+                   numbered(options.target, begun).native(), to_string(segment.header.segment),
+                   segment.header.first_position, segment.last_position,
+                   bytes_text(segment.file_bytes));
         return {};
     };
-    SegmentConverter converter(header, HERALD_HRL_CONVERT_SEGMENT_BYTES, emit);
-    auto done = read_inputs(inputs, options.journal, "converting", nullptr,
-                            [&](const Record& record) -> Result<bool> {
+    SegmentConverter converter(header, {begin, end});
+    auto done = read_inputs(inputs, options.journal, options.target.parent_path(), "converting",
+                            nullptr, [&](const Record& record) -> Result<bool> {
                                 auto added = converter.add(record);
                                 if (!added) return pass(added);
                                 return true;
@@ -84,10 +90,51 @@ Result<void> to_segments(const std::vector<Input>& inputs, const ConvertOptions&
     return {};
 }
 
+// A layer is written anew, its records in their order.
+Result<void> to_layer(const std::vector<Input>& inputs, const ConvertOptions& options) {
+    const Input& input = inputs.front();
+    if (inputs.size() != 1) {
+        return fail(ErrorKind::operator_needed, "{} is a layer: give it alone to write it anew",
+                    input.file.native());
+    }
+    if (!options.machine.is_nil() || !options.disk.is_nil() || options.disk_bytes ||
+        options.first_position != 1) {
+        return fail(ErrorKind::operator_needed,
+                    "{} says itself whose disk it is, how large, and its positions: leave out "
+                    "--machine, --disk, --disk-bytes and --first-position",
+                    input.file.native());
+    }
+    if (options.dry_run) return {};
+    auto journal = open_journal(input.file, options.journal);
+    if (!journal) return pass(journal);
+    if ((*journal)->facts() != input.facts || !(*journal)->whole()) {
+        return fail(ErrorKind::operator_needed, "{} changed while it was read",
+                    input.file.native());
+    }
+    auto writer = writer_like((*journal)->segment()->header(), options.journal.segment.keys);
+    if (!writer) return pass(writer);
+    auto file = NewFile::create(options.target);
+    if (!file) return pass(file);
+    SegmentStream stream(std::move(*writer), file->sink());
+    auto read =
+        verify_journal(**journal, [&](const Record& record) { return stream.append(record); });
+    if (!read) return pass(read);
+    auto layer = stream.finish(read->last_position);
+    if (!layer) return pass(layer);
+    auto committed = file->commit();
+    if (!committed) return committed;
+    fmt::print("{}: layer {}, positions {} to {}, {}\n", options.target.native(),
+               to_string(layer->header.segment), layer->header.first_position, layer->last_position,
+               bytes_text(layer->file_bytes));
+    return {};
+}
+
 Result<void> run(const ConvertOptions& options) {
     auto inputs = arrange(options.files, options.journal);
     if (!inputs) return pass(inputs);
     const JournalFormat from = inputs->front().facts.format;
+    const bool has_layers = std::ranges::any_of(*inputs, &Input::is_layer);
+    if (from == options.format && has_layers) return to_layer(*inputs, options);
     if (from == options.format) {
         return fail(ErrorKind::operator_needed, "{} is {} already", options.files.front().native(),
                     to_string(from));
@@ -101,6 +148,14 @@ Result<void> run(const ConvertOptions& options) {
     if (!verified) return verified;
     if (inputs->front().facts.sealed) {
         fmt::print(stderr, "hrl: v2 cannot carry: the seal: anyone can read the log\n");
+    }
+    if (has_layers) {
+        fmt::print(stderr, "hrl: v2 cannot carry: the order of a layer: its records by position\n");
+    }
+    if (inputs->front().is_image()) {
+        fmt::print(stderr,
+                   "hrl: v2 cannot carry: that what an image layer does not cover is zero: begin "
+                   "with zeroes\n");
     }
     for (const auto& loss : survey.losses(from, options.format)) {
         fmt::print(stderr, "hrl: {} cannot carry: {}\n", to_string(options.format), loss);

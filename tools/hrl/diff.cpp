@@ -3,6 +3,7 @@
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
 #include "user/hrl/effects.h"
+#include "user/hrl/sorted_journal.h"
 
 namespace herald::hrl_tool {
 
@@ -28,7 +29,11 @@ int diff(const DiffOptions& options) {
         first = false;
     };
     const auto opener = [&](const std::filesystem::path& file) {
-        return [&] { return open_journal(file, options.journal); };
+        return [&]() -> Result<std::unique_ptr<Journal>> {
+            auto journal = open_journal(file, options.journal);
+            if (!journal) return journal;
+            return sorted_by_position(std::move(*journal), std::filesystem::temp_directory_path());
+        };
     };
     auto compared = compare_effects(opener(options.first), opener(options.second), visit);
     if (options.json) {

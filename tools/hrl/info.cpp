@@ -19,6 +19,7 @@ struct Facts {
     uint64_t file_bytes = 0;
     uint64_t records = 0;
     uint64_t raw_bytes = 0;
+    uint64_t last_position = 0;
     uint64_t time_min_ns = UINT64_MAX;
     uint64_t time_max_ns = 0;
     std::vector<IndexEntryDisk> blocks;
@@ -30,6 +31,7 @@ Result<Facts> gather(Journal& journal) {
     facts.file_bytes = journal.facts().file_bytes;
     facts.header = reader.header();
     facts.whole = reader.whole();
+    facts.last_position = reader.last_position().value_or(facts.header.first_position - 1);
     facts.blocks.assign(reader.blocks().begin(), reader.blocks().end());
     for (const auto& block : facts.blocks) {
         facts.records += block.record_count;
@@ -42,6 +44,7 @@ Result<Facts> gather(Journal& journal) {
         if (!record) return pass(record);
         if (!*record) break;
         facts.records += 1;
+        facts.last_position = std::max(facts.last_position, (*record)->position);
         facts.raw_bytes += sizeof(RecordHeaderDisk) + (*record)->data.size();
         facts.time_min_ns = std::min(facts.time_min_ns, (*record)->time_ns);
         facts.time_max_ns = std::max(facts.time_max_ns, (*record)->time_ns);
@@ -69,6 +72,15 @@ const char* contents(const SegmentHeader& header) {
     return header.contents == Contents::delta_layer ? "delta layer" : "image layer";
 }
 
+const char* record_order(const SegmentHeader& header) {
+    return header.order == RecordOrder::by_position ? "position" : "block";
+}
+
+// 0 where the records lie by position.
+uint64_t granule_bytes(const SegmentHeader& header) {
+    return header.granule_log2 == 0 ? 0 : uint64_t{1} << header.granule_log2;
+}
+
 void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
     const SegmentHeader& header = facts.header;
     Json json{{"file", file},
@@ -83,10 +95,12 @@ void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
               {"sealed_by", sealed_by(header)},
               {"key", to_string(header.key_id)},
               {"contents", contents(header)},
+              {"record_order", record_order(header)},
+              {"granule_bytes", granule_bytes(header)},
               {"disk_bytes", header.disk_bytes},
               {"created", time_text(header.created_ns)},
               {"first_position", header.first_position},
-              {"last_position", header.first_position + facts.records - 1},
+              {"last_position", facts.last_position},
               {"records", facts.records},
               {"first_time", time_text(facts.time_min_ns)},
               {"last_time", time_text(facts.time_max_ns)},
@@ -117,11 +131,18 @@ void print_text(const Facts& facts, bool with_blocks) {
         fmt::print("{:<10} {}\n", name, value);
     };
     line("segment", to_string(header.segment));
-    line("after", header.previous_segment.is_nil() ? "none: it is the first"
-                                                   : to_string(header.previous_segment));
+    if (header.contents == Contents::segment) {
+        line("after", header.previous_segment.is_nil() ? "none: it is the first"
+                                                       : to_string(header.previous_segment));
+    }
     line("machine", to_string(header.machine));
     line("disk", fmt::format("{}, {}", to_string(header.disk), bytes_text(header.disk_bytes)));
-    if (header.contents != Contents::segment) line("contents", contents(header));
+    if (header.contents != Contents::segment) {
+        line("contents", fmt::format("{}, records by {}", contents(header), record_order(header)) +
+                             (header.granule_log2 == 0
+                                  ? ""
+                                  : fmt::format(" of {}", bytes_text(granule_bytes(header)))));
+    }
     if (header.sealed_by != SealedBy::nobody) {
         line("sealed",
              fmt::format("by the {}, key {}", sealed_by(header), to_string(header.key_id)));
@@ -132,7 +153,7 @@ void print_text(const Facts& facts, bool with_blocks) {
         line("records", "none");
     } else {
         line("records", fmt::format("{}, positions {} to {}", facts.records, header.first_position,
-                                    header.first_position + facts.records - 1));
+                                    facts.last_position));
         line("times",
              fmt::format("{} to {}", time_text(facts.time_min_ns), time_text(facts.time_max_ns)));
     }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tools/hrl/progress.h"
+#include "user/hrl/sorted_journal.h"
 #include "user/hrl/v2/chain.h"
 
 namespace herald::hrl_tool {
@@ -50,7 +51,14 @@ Result<void> check_segments(const std::vector<Input>& inputs) {
                         "them, each once",
                         before.file.native(), before.last(), input.file.native(), input.first());
         }
-        if (!input.facts.previous.is_nil() && input.facts.previous != before.facts.id) {
+        if (input.is_image()) {
+            return fail(ErrorKind::operator_needed,
+                        "{} is the whole disk at position {}: leave out what comes before it",
+                        input.file.native(), input.last());
+        }
+        // Which segment was the last in a layer, the layer does not say.
+        if (!before.is_layer() && !input.facts.previous.is_nil() &&
+            input.facts.previous != before.facts.id) {
             return fail(ErrorKind::operator_needed, "{} follows segment {}, but {} is segment {}",
                         input.file.native(), to_string(input.facts.previous), before.file.native(),
                         to_string(before.facts.id));
@@ -82,7 +90,9 @@ Result<std::unique_ptr<Journal>> open_journal(const std::filesystem::path& file,
                                               const JournalOptions& options) {
     auto source = file_source(file);
     if (!source) return pass(source);
-    return Journal::open(std::move(*source), options);
+    JournalOptions with_layers = options;
+    with_layers.segment.layers = true;
+    return Journal::open(std::move(*source), with_layers);
 }
 
 Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& files,
@@ -146,7 +156,8 @@ Result<void> verify_inputs(std::vector<Input>& inputs, const JournalOptions& opt
 }
 
 Result<void> read_inputs(const std::vector<Input>& inputs, const JournalOptions& options,
-                         const char* doing, const std::function<Result<void>(const Input&)>& begin,
+                         const std::filesystem::path& scratch_dir, const char* doing,
+                         const std::function<Result<void>(const Input&)>& begin,
                          const std::function<Result<bool>(const Record&)>& visit) {
     Progress progress(doing, total_bytes(inputs));
     uint64_t done = 0;
@@ -158,6 +169,7 @@ Result<void> read_inputs(const std::vector<Input>& inputs, const JournalOptions&
                         input.file.native());
         };
         if ((*journal)->facts() != input.facts || !(*journal)->whole()) return changed();
+        *journal = sorted_by_position(std::move(*journal), scratch_dir);
         if (begin) {
             auto begun = begin(input);
             if (!begun) return begun;

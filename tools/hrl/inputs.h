@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files a verb works on, of either format: opened, put in order, verified.
 // Promise: what arrange() returns is one disk's history without a gap, fork or repetition, each
-// file whole; verify_inputs() has then read all of it.
+// file whole; verify_inputs() has then read all of it. An image layer stands for all before it.
 #pragma once
 
 #include <filesystem>
@@ -14,14 +14,13 @@
 
 namespace herald::hrl_tool {
 
+// Layers, too: the records of one come in the order of the file.
 Result<std::unique_ptr<hrl::Journal>> open_journal(const std::filesystem::path& file,
                                                    const hrl::JournalOptions& options);
 
-// For verbs that only look: what is plain is shown also without a key, and layers, whose records
-// do not stand as they happened, are read too.
+// For verbs that only look: what is plain is shown also without a key.
 inline hrl::JournalOptions may_look(hrl::JournalOptions options) {
     options.segment.without_key = true;
-    options.segment.layers = true;
     return options;
 }
 
@@ -36,17 +35,22 @@ struct Input {
 
     uint64_t first() const { return facts.first_position + position_shift; }
     uint64_t last() const { return last_position.value_or(0) + position_shift; }
+    bool is_layer() const { return facts.contents != hrl::Contents::segment; }
+    bool is_image() const { return facts.contents == hrl::Contents::image_layer; }
 };
 
 Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& files,
                                    const hrl::JournalOptions& options);
-// Reads everything; `visit` sees every record, with positions counted through.
+// Reads everything; `visit` sees every record, with positions counted through; those of a layer in
+// the order of the file.
 Result<void> verify_inputs(std::vector<Input>& inputs, const hrl::JournalOptions& options,
                            const std::function<Result<void>(const hrl::Record&)>& visit = nullptr);
-// As verify_inputs(), of inputs that were verified: a file that changed since is refused.
-// `visit` returns false to stop.
+// As verify_inputs(), of inputs that were verified, and all records by position: a file that
+// changed since is refused. `visit` returns false to stop. What does not fit into memory is sorted
+// in `scratch_dir`.
 Result<void> read_inputs(const std::vector<Input>& inputs, const hrl::JournalOptions& options,
-                         const char* doing, const std::function<Result<void>(const Input&)>& begin,
+                         const std::filesystem::path& scratch_dir, const char* doing,
+                         const std::function<Result<void>(const Input&)>& begin,
                          const std::function<Result<bool>(const hrl::Record&)>& visit);
 
 }  // namespace herald::hrl_tool

@@ -133,6 +133,7 @@ int run(int argc, char** argv) {
     add_reading(records_verb, records_options.journal, key_options);
     records_verb->footer(
         "Of a torn file the records up to its last whole block are listed; the exit status is 1.\n"
+        "Blocks that cannot hold what the filters ask for are not read: verify reads everything.\n"
         "Examples:\n  hrl records 0001.hrl | head\n"
         "  hrl records 0001.hrl --positions 31-60 --range 64K+4K\n"
         "  hrl records 0001.hrl --since 2024-02-29T12:00:00Z --before 2024-03-01\n"
@@ -189,8 +190,8 @@ int run(int argc, char** argv) {
                            "only say what the other format cannot carry");
     add_reading(convert_verb, convert_options.journal, key_options);
     convert_verb->footer(
-        "What the other format cannot carry is listed before anything is written. A long journal\n"
-        "becomes several segments: OUT.hrl, OUT.2.hrl, ...\n"
+        "What the other format cannot carry is listed before anything is written. The new file\n"
+        "appears under its name only when it is complete.\n"
         "Examples:\n  hrl convert 0001.hrl --to log.hrl --format v2\n"
         "  hrl convert log.hrl --to 0001.hrl --format v3 --disk-bytes 40G");
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // NewFile: a file that gets its name only when it is complete and durable.
 // Promise: an existing target is refused, also one that appears meanwhile; without commit()
-// nothing is left.
+// nothing is left, also when a signal ends the program.
 #pragma once
 
 #include <unistd.h>
@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "tools/hrl/unfinished.h"
 #include "user/base/file.h"
 #include "user/hrl/byte_sink.h"
 
@@ -26,16 +27,15 @@ class NewFile {
         file.path_ = path;
         file.part_ = path;
         file.part_ += ".part";
-        auto sink = hrl::file_sink(file.part_);
+        auto sink = Unfinished::make(file.part_, file.unfinished_,
+                                     [&] { return hrl::file_sink(file.part_); });
         if (!sink) return pass(sink);
         file.sink_ = std::move(*sink);
         return file;
     }
     NewFile(NewFile&&) noexcept = default;
     NewFile& operator=(NewFile&&) noexcept = delete;
-    ~NewFile() {
-        if (sink_) ::unlink(part_.c_str());
-    }
+    ~NewFile() = default;
 
     hrl::ByteSink& sink() { return *sink_; }
 
@@ -47,6 +47,7 @@ class NewFile {
             return fail_errno(errno, fmt::format("name {} {}", part_.native(), path_.native()));
         }
         ::unlink(part_.c_str());
+        unfinished_->keep();
         sink_.reset();
         return sync_dir(path_.parent_path());
     }
@@ -55,6 +56,7 @@ class NewFile {
     NewFile() = default;
     std::filesystem::path path_;
     std::filesystem::path part_;
+    std::unique_ptr<Unfinished> unfinished_;
     std::unique_ptr<hrl::ByteSink> sink_;  // null once committed or moved from
 };
 

@@ -82,15 +82,39 @@ Colour colour_of(RecordKind kind) {
     }
 }
 
+bool asks_for_range(const RecordsOptions& options) {
+    return options.range_begin != 0 || options.range_end != UINT64_MAX;
+}
+
 // A range of the disk asks for the records that touch it, hence for none that have no range.
 bool is_wanted(const Record& record, const RecordsOptions& options) {
     if (record.position < options.first_position || record.position > options.last_position ||
         record.time_ns < options.since_ns || record.time_ns >= options.before_ns) {
         return false;
     }
-    if (options.range_begin == 0 && options.range_end == UINT64_MAX) return true;
+    if (!asks_for_range(options)) return true;
     return has_range(record.kind) && record.offset < options.range_end &&
            record.offset + record.length > options.range_begin;
+}
+
+// Whether a block may hold such a record, by what the index says of it.
+bool may_hold(const SegmentReader& segment, uint32_t block, const RecordsOptions& options) {
+    const IndexEntryDisk& entry = segment.blocks()[block];
+    uint64_t first = entry.first_position;
+    uint64_t last = *segment.last_position();
+    if (segment.header().contents == Contents::segment) {
+        last = first + entry.record_count - 1;
+    } else if (segment.header().order == RecordOrder::by_block_then_position) {
+        first = segment.header().first_position;
+    } else if (block + 1 < segment.blocks().size()) {
+        last = segment.blocks()[block + 1].first_position;
+    }
+    if (last < options.first_position || first > options.last_position ||
+        entry.time_max_ns < options.since_ns || entry.time_min_ns >= options.before_ns) {
+        return false;
+    }
+    return !asks_for_range(options) || (entry.disk_offset_min < options.range_end &&
+                                        entry.disk_offset_end > options.range_begin);
 }
 
 void print_text(const Record& record) {
@@ -111,6 +135,8 @@ void print_text(const Record& record) {
 int records(const RecordsOptions& options) {
     auto journal = open_journal(options.file, may_look(options.journal));
     if (!journal) return report(journal.error());
+    (*journal)->only(
+        [&](uint32_t block) { return may_hold(*(*journal)->segment(), block, options); });
     if (options.json) fmt::print("[");
     int status = kDone;
     for (bool first = true;;) {

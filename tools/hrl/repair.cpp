@@ -2,6 +2,7 @@
 #include "tools/hrl/inputs.h"
 #include "tools/hrl/new_file.h"
 #include "tools/hrl/progress.h"
+#include "tools/hrl/rewrite.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
 #include "user/hrl/convert.h"
@@ -57,31 +58,19 @@ Result<Found> repair_log(Journal& journal, ByteSink& sink) {
     return found;
 }
 
-// A sealed segment is sealed again, under a new file key of the same machine key.
-Result<SegmentWriter> writer_like(const SegmentHeader& header, const seal::KeySource* keys) {
-    if (header.sealed_by == SealedBy::nobody) return SegmentWriter(header);
-    HERALD_ASSERT(keys);  // the file was opened
-    auto key = keys->find(header.machine, header.key_id);
-    if (!key) return pass(key);
-    return SegmentWriter(header, {header.sealed_by, *key});
-}
-
 Result<Found> repair_segment(Journal& journal, const seal::KeySource* keys, ByteSink& sink) {
     auto writer = writer_like(journal.segment()->header(), keys);
     if (!writer) return pass(writer);
-    auto found = read_proven(journal, [&](const Record& record) -> Result<void> {
-        auto appended = writer->append(record);
-        if (!appended) return appended;
-        return sink.append(writer->take());
-    });
+    SegmentStream stream(std::move(*writer), sink);
+    auto found = read_proven(journal, [&](const Record& record) { return stream.append(record); });
     if (!found) return found;
     if (found->records == 0) {
         return fail(ErrorKind::corrupt, "nothing can be saved: {}", found->loss);
     }
-    auto segment = std::move(*writer).finish();
+    // A layer covers what its footer says, where that is left; a segment what it holds.
+    const bool is_layer = journal.facts().contents != Contents::segment;
+    auto segment = stream.finish(is_layer ? journal.segment()->last_position().value_or(0) : 0);
     if (!segment) return pass(segment);
-    auto written = sink.append(segment->bytes);
-    if (!written) return pass(written);
     return found;
 }
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 from journal import BlockDamaged, Journal, Refused
-from key_files import KeyTrouble, read_machine_key, read_root_key
+from key_files import KeyTrouble, read_machine_key, read_root_key, read_secret
 from layout import KIND_NAMES, text_of_id
 from sealing import NoCryptography
 from xxh3 import xxh3_64
@@ -92,7 +92,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--root-key", metavar="FILE", help="root key file (docs/formats/keys.md)")
     parser.add_argument("--machine-key", metavar="FILE", help="machine key file")
-    parser.add_argument("--passphrase-file", metavar="FILE", help="for a root key that needs one")
+    parser.add_argument("--passphrase-file", metavar="FILE", help="its first line is the passphrase of the root key")
     parser.add_argument("--blind", action="store_true",
                         help="read sealed files without a key: all but the data")
     parser.add_argument("--sealed-only", action="store_true", help="refuse files that are not sealed")
@@ -104,8 +104,7 @@ def main():
         if options.root_key:
             passphrase = None
             if options.passphrase_file:
-                with open(options.passphrase_file, "rb") as file:
-                    passphrase = file.read(1025).rstrip(b"\n")
+                passphrase = read_secret(options.passphrase_file)
             machine, key_id, key = read_machine_key(
                 options.machine_key, read_root_key(options.root_key, passphrase))
             keys[machine, key_id] = key

@@ -10,6 +10,7 @@ import uuid
 from sealing import NoCryptography, hkdf_sha256
 
 FILE_BYTES_MAX = 4096
+PASSPHRASE_BYTES_MAX = 1024
 
 
 class KeyTrouble(Exception):
@@ -60,8 +61,19 @@ def _hex(path, value, size):
 
 def _private(path):
     info = os.stat(path)
-    if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
+    if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o177:
         raise KeyTrouble(f"{path}: must be a regular file that is yours alone (chmod 600)")
+
+
+def read_secret(path):
+    """The first line of a file that is nobody else's: a passphrase, as bytes."""
+    _private(path)
+    with open(path, "rb") as file:
+        data = file.read(PASSPHRASE_BYTES_MAX + 2)
+    line = data.split(b"\n", 1)[0]
+    if len(data) > PASSPHRASE_BYTES_MAX + 1 or not 1 <= len(line) <= PASSPHRASE_BYTES_MAX:
+        raise KeyTrouble(f"{path}: its first line is empty or too long")
+    return line
 
 
 def _scrypt(path, value, passphrase, salt):
@@ -87,8 +99,11 @@ def read_root_key(path, passphrase=None):
         if passphrase is None:
             raise KeyTrouble(f"{path}: needs its passphrase")
         key = _scrypt(path, cost, passphrase, _hex(path, salt, 16))
+    elif source == "token":
+        raise KeyTrouble(f"{path}: its root key is on a PKCS#11 token, which this reader does not use: "
+                         "read the file with hrl, or --blind")
     else:
-        raise KeyTrouble(f"{path}: a root key from '{source}' is not read here")
+        raise KeyTrouble(f"{path}: no root key comes from '{source}'")
     root = _id(path, root)
     wanted = hkdf_sha256(key, root, b"herald root key check", 16)
     if not hmac.compare_digest(wanted, _hex(path, check, 16)):

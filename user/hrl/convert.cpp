@@ -10,6 +10,8 @@ namespace herald::hrl {
 namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
+// Of the largest usual size: 1 MiB in one write.
+constexpr uint32_t kBlocksAtOnce = 4;
 
 bool clears(RecordKind kind) {
     return kind == RecordKind::zeroes || kind == RecordKind::discard ||
@@ -98,43 +100,67 @@ Result<void> LogConverter::add(const Record& record) {
     return {};
 }
 
-SegmentConverter::SegmentConverter(const SegmentHeader& first, uint64_t segment_bytes, Emit emit)
-    : first_(first),
-      header_(first),
-      segment_bytes_(segment_bytes),
-      emit_(std::move(emit)),
-      writer_(first) {}
-
-Result<void> SegmentConverter::add(const Record& record) {
-    if (writer_.raw_bytes() >= segment_bytes_ || writer_.records() >= HERALD_SEGMENT_RECORDS_MAX) {
-        auto closed = close();
-        if (!closed) return closed;
-        writer_ = SegmentWriter(header_);
-    }
-    Record numbered = record;
-    numbered.position = writer_.next_position();
-    // The disk of the segments that follow.
-    if (record.kind == RecordKind::resize) header_.disk_bytes = record.length;
-    return writer_.append(numbered);
+Result<void> SegmentStream::append(const Record& record) {
+    auto appended = writer_.append(record);
+    if (!appended || writer_.blocks() < blocks_written_ + kBlocksAtOnce) return appended;
+    blocks_written_ = writer_.blocks();
+    return sink_->append(writer_.take());
 }
 
-// Makes header_ that of the next segment.
-Result<void> SegmentConverter::close() {
-    const uint64_t next = writer_.next_position();
-    auto segment = std::move(writer_).finish();
-    if (!segment) return pass(segment);
-    header_.previous_segment = segment->header.segment;
-    auto emitted = emit_(std::move(*segment));
-    if (!emitted) return emitted;
-    segments_ += 1;
-    header_.segment = Uuid::from_name(first_.segment, fmt::format("segment {}", segments_ + 1));
-    header_.first_position = next;
+Result<Segment> SegmentStream::finish(uint64_t covered_to) {
+    auto segment = std::move(writer_).finish(covered_to);
+    if (!segment) return segment;
+    auto written = sink_->append(std::exchange(segment->bytes, {}));
+    if (!written) return pass(written);
+    return segment;
+}
+
+SegmentConverter::SegmentConverter(const SegmentHeader& first, Output output, uint32_t blocks_max)
+    : first_(first), header_(first), output_(std::move(output)), blocks_max_(blocks_max) {}
+
+Result<void> SegmentConverter::begin() {
+    auto sink = output_.begin();
+    if (!sink) return pass(sink);
+    stream_.emplace(SegmentWriter(header_), **sink);
     return {};
 }
 
+Result<void> SegmentConverter::add(const Record& record) {
+    if (stream_ && stream_->writer().blocks() >= blocks_max_) {
+        auto ended = end();
+        if (!ended) return ended;
+    }
+    if (!stream_) {
+        auto begun = begin();
+        if (!begun) return begun;
+    }
+    Record numbered = record;
+    numbered.position = stream_->writer().next_position();
+    // The disk of the segments that follow.
+    if (record.kind == RecordKind::resize) header_.disk_bytes = record.length;
+    return stream_->append(numbered);
+}
+
+// Makes header_ that of the next segment.
+Result<void> SegmentConverter::end() {
+    auto segment = stream_->finish();
+    if (!segment) return pass(segment);
+    stream_.reset();
+    header_.previous_segment = segment->header.segment;
+    segments_ += 1;
+    header_.segment = Uuid::from_name(first_.segment, fmt::format("segment {}", segments_ + 1));
+    header_.first_position = segment->last_position + 1;
+    return output_.end(*segment);
+}
+
 Result<uint64_t> SegmentConverter::finish() {
-    auto closed = close();
-    if (!closed) return pass(closed);
+    if (!stream_ && segments_ == 0) {
+        return fail(ErrorKind::operator_needed, "there are no records to make a segment of");
+    }
+    if (stream_) {
+        auto ended = end();
+        if (!ended) return pass(ended);
+    }
     return segments_;
 }
 

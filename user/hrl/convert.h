@@ -4,7 +4,7 @@
 // named before it is dropped. LogConverter and SegmentConverter then write.
 // Promise: applying what was written onto an image gives what applying the records would have
 // given, except for what the survey named.
-// Callers: one thread. Memory: one metadata block; one segment of at most segment_bytes.
+// Callers: one thread. Memory: one metadata block; some blocks of a segment, and its index.
 // Failure: that of the writers. What was written before stays with its owner.
 #pragma once
 
@@ -47,25 +47,48 @@ class LogConverter {
     v2::LogWriter writer_;
 };
 
+// Writes what `writer` has done to `sink` as it comes, some blocks at a time.
+class SegmentStream {
+  public:
+    SegmentStream(SegmentWriter writer, ByteSink& sink)
+        : writer_(std::move(writer)), sink_(&sink) {}
+    Result<void> append(const Record& record);
+    // As SegmentWriter::finish(); the bytes of the segment are in the sink.
+    Result<Segment> finish(uint64_t covered_to = 0);
+    const SegmentWriter& writer() const { return writer_; }
+
+  private:
+    SegmentWriter writer_;
+    ByteSink* sink_;
+    uint32_t blocks_written_ = 0;
+};
+
 class SegmentConverter {
   public:
-    using Emit = std::function<Result<void>(Segment)>;
-    // `first` is the header of the first segment; those after it get ids that follow from its id,
-    // and are begun when a segment has segment_bytes of records. Records are numbered anew from
-    // its first_position.
-    SegmentConverter(const SegmentHeader& first, uint64_t segment_bytes, Emit emit);
+    struct Output {
+        // Where the next segment goes; the sink is there until end().
+        std::function<Result<ByteSink*>()> begin;
+        // The segment is in the sink, complete.
+        std::function<Result<void>(const Segment&)> end;
+    };
+    // `first` is the header of the first segment. There is one, whatever its size, unless its
+    // index is full with `blocks_max`: those after it get ids that follow from its id. Records are
+    // numbered anew from its first_position.
+    SegmentConverter(const SegmentHeader& first, Output output,
+                     uint32_t blocks_max = HERALD_HRL_BLOCKS_MAX - 1);
     Result<void> add(const Record& record);
-    // Emits the last segment. Returns how many there were; at least one record must have come.
+    // Ends the last segment. Returns how many there were; at least one record must have come.
     Result<uint64_t> finish();
 
   private:
-    Result<void> close();
+    Result<void> begin();
+    Result<void> end();
 
     SegmentHeader first_;
     SegmentHeader header_;
-    uint64_t segment_bytes_;
-    Emit emit_;
-    SegmentWriter writer_;
+    Output output_;
+    uint32_t blocks_max_;
+    std::optional<SegmentStream> stream_;  // of the open segment
     uint64_t segments_ = 0;
 };
 

@@ -105,7 +105,9 @@ Result<Effects> effects_of(const JournalOpener& open, uint64_t begin, uint64_t e
     auto journal = open();
     if (!journal) return pass(journal);
     Effects effects(begin, end, cost_max);
-    effects.begin_disk((*journal)->facts().disk_bytes.value_or(0));
+    const uint64_t disk_bytes = (*journal)->facts().disk_bytes.value_or(0);
+    effects.begin_disk(disk_bytes);
+    if ((*journal)->facts().contents == Contents::image_layer) effects.zero(0, disk_bytes);
     auto summary = verify_journal(**journal, [&](const Record& record) {
         effects.apply(record);
         return Result<void>();
@@ -146,6 +148,8 @@ void Effects::apply(const Record& record) {
             return;
     }
 }
+
+void Effects::zero(uint64_t offset, uint64_t end) { set(offset, end, {}); }
 
 void Effects::set(uint64_t offset, uint64_t end, std::vector<uint64_t> digests) {
     offset = std::max(offset, begin_);

@@ -3,9 +3,9 @@
 // compare_effects() tells where two journals leave a disk different.
 // Promise: memory stays under HERALD_HRL_EFFECTS_COST_MAX units of 8 bytes for each journal: when
 // a window of the disk turns out to hold more, it is cut, and the journals are read again for the
-// rest. Discards and secure erases count as zeroes, which is what an image holds after them.
-// Two sectors count as equal when their XXH3-64 are.
-// Callers: one thread. Failure: that of reading the journals.
+// rest. Discards and secure erases count as zeroes, which is what an image holds after them; so
+// does what an image layer does not cover. Records must come by position. Two sectors count as
+// equal when their XXH3-64 are. Callers: one thread. Failure: that of reading the journals.
 #pragma once
 
 #include <functional>
@@ -25,6 +25,7 @@ class Effects {
         : begin_(begin), end_(end), cost_max_(cost_max) {}
     void begin_disk(uint64_t disk_bytes) { disk_bytes_ = disk_bytes; }
     void apply(const Record& record);
+    void zero(uint64_t offset, uint64_t end);
     // Where the window ends: earlier than asked for when there was too much in it.
     uint64_t end() const { return end_; }
     void cut(uint64_t end);

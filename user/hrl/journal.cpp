@@ -21,6 +21,7 @@ class SegmentJournal : public Journal {
         return record;
     }
     const SegmentReader* segment() const override { return &reader_; }
+    void only(std::function<bool(uint32_t)> wanted) override { reader_.only(std::move(wanted)); }
     std::vector<std::string> notices() const override {
         if (sealed_writes_ == 0) return {};
         return {
@@ -72,6 +73,7 @@ Result<std::unique_ptr<Journal>> open_segment(std::unique_ptr<ByteSource> source
     facts.disk = header.disk;
     facts.epoch = header.epoch;
     facts.disk_bytes = header.disk_bytes;
+    facts.contents = header.contents;
     facts.sealed = header.sealed_by != SealedBy::nobody;
     facts.first_position = header.first_position;
     facts.created_ns = header.created_ns;
@@ -148,6 +150,8 @@ Result<JournalSummary> verify_journal(Journal& journal,
         if (!visited) return pass(visited);
     }
     if (!journal.whole()) return fail(ErrorKind::corrupt, "{}", journal.loss());
+    // Not that of the last record in a layer.
+    if (journal.segment()) summary.last_position = *journal.segment()->last_position();
     summary.notices = journal.notices();
     return summary;
 }

@@ -36,6 +36,7 @@ struct JournalFacts {
     std::optional<uint64_t> epoch;
     std::optional<uint64_t> disk_bytes;
     bool sealed = false;
+    Contents contents = Contents::segment;
     uint64_t first_position = 1;  // v2 counts its records from 1 in every file
     uint64_t created_ns = 0;
     uint64_t file_bytes = 0;
@@ -59,6 +60,9 @@ class Journal {
     virtual const std::string& loss() const = 0;
     // The next record, or nothing at the end. Its data stays valid until the next call.
     virtual Result<std::optional<Record>> next() = 0;
+    // Blocks that cannot hold what the caller looks for: as SegmentReader::only(). A log has no
+    // index to tell, and is read whole.
+    virtual void only(std::function<bool(uint32_t block)>) {}
     // What a reader should know although nothing is wrong. Complete when next() came to the end.
     virtual std::vector<std::string> notices() const { return {}; }
     // The reader behind it, for what only one format has; null for the other.

@@ -85,7 +85,8 @@ struct SegmentReader::State {
     uint64_t block_offset = sizeof(SegmentHeaderDisk);
     uint32_t block_index = 0;
     uint64_t chain = 0;
-    bool chain_known = true;  // not right behind a seek
+    bool chain_known = true;  // not right behind a seek, or a block that was stepped over
+    std::function<bool(uint32_t)> wanted;
 
     uint64_t last_position_seen = 0;
     Buffer stored_buffer;
@@ -102,6 +103,7 @@ struct SegmentReader::State {
     Result<Records> unpack_sealed(const BlockHeaderDisk& disk, ByteView stored);
     Result<IndexEntryDisk> check_records(const BlockHeaderDisk& disk, Records unchecked);
     Result<void> open_block();
+    void step_over_unwanted();
     Result<void> next_block();
     Result<bool> at_index();
     Result<void> end_torn(const Error& problem);
@@ -285,7 +287,21 @@ Result<void> SegmentReader::State::open_block() {
     return {};
 }
 
+void SegmentReader::State::step_over_unwanted() {
+    if (!tail || !wanted) return;
+    while (block_index < tail->entries.size() && !wanted(block_index)) {
+        const IndexEntryDisk& entry = tail->entries[block_index];
+        block_offset += block_file_bytes(entry.stored_bytes);
+        block_index += 1;
+        chain_known = false;
+        if (block_index < tail->entries.size()) {
+            order.jump_to(tail->entries[block_index].first_position);
+        }
+    }
+}
+
 Result<void> SegmentReader::State::next_block() {
+    step_over_unwanted();
     BlockState state = BlockState::good;
     Result<void> opened;
     if (block_offset == blocks_end()) {
@@ -304,7 +320,7 @@ Result<void> SegmentReader::State::next_block() {
             return {};
         case RecoveryAction::end:
             at_end = true;
-            if (chain == tail->footer.chain) return {};
+            if (!chain_known || chain == tail->footer.chain) return {};
             return fail(ErrorKind::corrupt, "{}: its footer belongs to other blocks", name);
         case RecoveryAction::end_torn:
             return end_torn(opened.error());
@@ -322,10 +338,17 @@ Result<void> SegmentReader::State::end_torn(const Error& problem) {
     at_end = true;
     const uint64_t left = source->size() - block_offset;
     if (*index_begins) {
-        loss += fmt::format("; all its blocks are there, up to record {}", last_position_seen);
+        loss += "; all its blocks are there";
+        if (header.contents == Contents::segment) {
+            loss += fmt::format(", up to record {}", last_position_seen);
+        }
     } else {
-        loss += fmt::format("; its last whole record is {}, {} bytes from byte {} on are lost",
-                            last_position_seen, left, block_offset);
+        // In a layer the last record is not the newest.
+        if (header.contents == Contents::segment) {
+            loss += fmt::format("; its last whole record is {}", last_position_seen);
+        }
+        loss += fmt::format("{} {} bytes from byte {} on are lost",
+                            header.contents == Contents::segment ? "," : ";", left, block_offset);
         if (left != 0) loss += fmt::format(" (block {}: {})", block_index, problem.message);
     }
     return {};
@@ -397,6 +420,10 @@ Result<void> SegmentReader::seek(uint32_t block) {
     s.chain_known = false;
     s.order.jump_to(entry.first_position);
     return {};
+}
+
+void SegmentReader::only(std::function<bool(uint32_t)> wanted) {
+    state_->wanted = std::move(wanted);
 }
 
 std::span<const IndexEntryDisk> SegmentReader::blocks() const {

@@ -45,6 +45,9 @@ class SegmentReader {
     // Goes on with this block of a whole file. What is before it is not looked at, so its chain is
     // believed; everything else about it is checked.
     Result<void> seek(uint32_t block);
+    // From now on blocks of a whole file that `wanted` does not want are neither read nor looked
+    // at; of the one after such a block the chain is believed, as after a seek.
+    void only(std::function<bool(uint32_t block)> wanted);
     // Empty when nothing was lost; otherwise one sentence.
     const std::string& loss() const;
 

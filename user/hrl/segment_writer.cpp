@@ -271,6 +271,7 @@ Result<void> SegmentWriter::append(const Record& record) {
 
 uint64_t SegmentWriter::raw_bytes() const { return state_->raw_bytes; }
 uint64_t SegmentWriter::records() const { return state_->records; }
+uint32_t SegmentWriter::blocks() const { return uint32_t(state_->index.size()); }
 uint64_t SegmentWriter::next_position() const {
     return state_->records == 0 ? state_->header.first_position : state_->last_position + 1;
 }
@@ -278,6 +279,8 @@ uint64_t SegmentWriter::next_position() const {
 Bytes SegmentWriter::take() {
     State& s = *state_;
     const size_t done = s.headers.empty() ? s.out.size() : s.block_at;
+    // Whoever asks after every record must not have the open block copied every time.
+    if (done == 0) return {};
     Bytes open(s.out.begin() + ptrdiff_t(done), s.out.end());
     Bytes taken = std::exchange(s.out, std::move(open));
     taken.resize(done);

@@ -43,6 +43,7 @@ class SegmentWriter {
     Result<void> append(const Record& record);
     uint64_t raw_bytes() const;
     uint64_t records() const;
+    uint32_t blocks() const;  // closed ones
     uint64_t next_position() const;
     // The bytes that are done since the last call, so that a file may be larger than memory. They
     // are no file before finish() has given the rest.

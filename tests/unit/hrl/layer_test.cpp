@@ -2,7 +2,7 @@
 // Layers: the same format with records by block, then position, or with positions left out.
 #include <map>
 
-#include "tests/unit/hrl/sample_segments.h"
+#include "tests/unit/hrl/sample_layers.h"
 #include "user/base/digest.h"
 
 using namespace herald;
@@ -11,52 +11,7 @@ using namespace herald::hrl::test;
 
 namespace {
 
-constexpr uint8_t kGranuleLog2 = 12;
-constexpr uint64_t kGranule = 1u << kGranuleLog2;
 constexpr ReadOptions kLayers{.layers = true};
-
-SegmentHeader layer_header(uint32_t block_bytes, Contents contents = Contents::delta_layer) {
-    SegmentHeader header = sample_header(block_bytes);
-    header.contents = contents;
-    header.order = RecordOrder::by_block_then_position;
-    header.granule_log2 = kGranuleLog2;
-    return header;
-}
-
-// Cuts writes at granules and sorts, as a compaction does.
-std::vector<OwnedRecord> sorted_for(const SegmentHeader& header,
-                                    const std::vector<OwnedRecord>& stream) {
-    std::vector<OwnedRecord> records;
-    for (const OwnedRecord& from : stream) {
-        if (from.record.kind != RecordKind::write) {
-            records.push_back(from);
-            continue;
-        }
-        for (uint64_t at = 0; at < from.data.size();) {
-            Record piece = from.view();
-            piece.offset += at;
-            piece.length = std::min(from.data.size() - at, kGranule - piece.offset % kGranule);
-            piece.data = piece.data.subspan(at, piece.length);
-            records.emplace_back(piece);
-            at += piece.length;
-        }
-    }
-    std::sort(records.begin(), records.end(), [&](const OwnedRecord& a, const OwnedRecord& b) {
-        return order_key(header, a.view()) < order_key(header, b.view());
-    });
-    return records;
-}
-
-Segment write_layer(const SegmentHeader& header, const std::vector<OwnedRecord>& records,
-                    uint64_t covered_to = 0, const seal::MachineKey* key = nullptr) {
-    SegmentWriter writer =
-        key ? SegmentWriter(header, {SealedBy::server, key}) : SegmentWriter(header);
-    for (const OwnedRecord& record : records) REQUIRE(writer.append(record.view()));
-    auto layer = std::move(writer).finish(covered_to);
-    INFO((layer ? std::string() : layer.error().message));
-    REQUIRE(layer);
-    return std::move(*layer);
-}
 
 }  // namespace
 

@@ -53,13 +53,23 @@ Bytes to_log(const Bytes& from) {
     return bytes;
 }
 
-std::vector<Segment> to_segments(const Bytes& from, uint64_t segment_bytes) {
+std::vector<Segment> to_segments(const Bytes& from, uint32_t blocks_max) {
     std::vector<Segment> made;
-    SegmentConverter converter(segments::sample_header(4096, 100), segment_bytes,
-                               [&](Segment segment) -> Result<void> {
-                                   made.push_back(std::move(segment));
-                                   return {};
-                               });
+    Bytes bytes;
+    std::unique_ptr<ByteSink> sink;
+    const auto begin = [&]() -> Result<ByteSink*> {
+        bytes.clear();
+        sink = memory_sink(bytes);
+        return sink.get();
+    };
+    const auto end = [&](const Segment& segment) -> Result<void> {
+        CHECK(segment.bytes.empty());
+        CHECK(segment.file_bytes == bytes.size());
+        made.push_back(segment);
+        made.back().bytes = bytes;
+        return {};
+    };
+    SegmentConverter converter(segments::sample_header(4096, 100), {begin, end}, blocks_max);
     each(from, [&](const Record& record) { return converter.add(record); });
     auto count = converter.finish();
     REQUIRE(count);
@@ -79,9 +89,9 @@ TEST_CASE("a log converted to segments and back holds the same writes") {
     INFO("HERALD_SEED=" << seed);
     const auto writes = logs::sample_writes(seed, 500);
     const Bytes log = logs::build_log(writes);
-    for (const uint64_t segment_bytes : {uint64_t{1}, uint64_t{20'000}, UINT64_MAX}) {
-        const auto made = to_segments(log, segment_bytes);
-        CHECK((made.size() == 1) == (segment_bytes == UINT64_MAX));
+    for (const uint32_t blocks_max : {1u, 20u, HERALD_HRL_BLOCKS_MAX - 1}) {
+        const auto made = to_segments(log, blocks_max);
+        CHECK((made.size() == 1) == (blocks_max > 20));
         Bytes back;
         auto sink = memory_sink(back);
         auto converter = LogConverter::open(*sink, {});

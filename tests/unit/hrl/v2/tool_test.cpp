@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hrl program with files of both formats, run as a user runs it; and its man page's examples.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -8,6 +12,7 @@
 #include "tests/unit/hrl/sample_segments.h"
 #include "tests/unit/hrl/v2/sample_logs.h"
 #include "user/base/file.h"
+#include "user/hrl/v2/log_writer.h"
 #include "user/seal/machine_key.h"
 #include "user/seal/root_key.h"
 
@@ -78,6 +83,31 @@ Bytes sample_segment(uint64_t seed = 3) {
     return segments::write_segment(segments::sample_header(4096),
                                    segments::sample_records(seed, 60, kDisk))
         .bytes;
+}
+
+constexpr uint64_t kLargeLogBytes = 320ull << 20;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
+// Writes of 256 KiB all over a disk of a quarter of the size, that do not compress.
+void write_large_log(const std::filesystem::path& path, uint64_t bytes) {
+    auto sink = file_sink(path);
+    REQUIRE(sink);
+    LogHeader header;
+    header.id = segments::sample_id(0x71);
+    auto writer = LogWriter::open(**sink, header);
+    REQUIRE(writer);
+    std::mt19937_64 random(1);
+    Bytes data = logs::noise(random, 256 << 10);
+    const uint64_t places = bytes / data.size() / 4;
+    for (uint64_t i = 0; i < bytes / data.size(); ++i) {
+        store_le<uint64_t>(data.data(), i);
+        REQUIRE(writer->append(i * 7 % places * data.size(), data, logs::kLeapDay));
+    }
+    REQUIRE(writer->finish());
 }
 
 }  // namespace
@@ -257,6 +287,56 @@ TEST_CASE("hrl converts a whole chain of logs to one stream") {
     Bytes made = chain.read("all.img");
     made.resize(kDisk);
     CHECK(made == chain.disk_at(90));
+}
+
+TEST_CASE("hrl converts a log larger than its memory to one segment") {
+    Directory files;
+    write_large_log(files.at("large.hrl"), kLargeLogBytes);
+    // Libraries and code included.
+    const std::string limited = kSanitized ? "" : "ulimit -v 65536; ";
+    const Run run = files.shell(limited + "hrl convert large.hrl --to one.hrl --format v3");
+    INFO(run.output);
+    REQUIRE(run.status == 0);
+    CHECK(files.exists("one.hrl"));
+    CHECK_FALSE(files.exists("one.2.hrl"));
+    CHECK_FALSE(files.exists("one.hrl.part"));
+    CHECK(files.json("hrl info one.hrl --json")["raw_bytes"] > kLargeLogBytes);
+    CHECK(files.shell("hrl diff large.hrl one.hrl").status == 0);
+    CHECK(has(files.shell(limited + "hrl records one.hrl | wc -l"), "1280"));
+    CHECK(has(files.shell(limited + "hrl records large.hrl | wc -l"), "1280"));
+    // And back, as large.
+    CHECK(files.shell(limited + "hrl convert one.hrl --to back.hrl --format v2").status == 0);
+    CHECK(files.shell("hrl diff large.hrl back.hrl").status == 0);
+}
+
+TEST_CASE("hrl leaves nothing of a new file when a signal ends it") {
+    Directory files;
+    write_large_log(files.at("large.hrl"), kLargeLogBytes / 4);
+    const std::string prefix =
+        "cd '" + files.dir.path().native() + "' && exec '" HERALD_BIN_DIR "/hrl' ";
+    for (const std::string verb :
+         {"convert large.hrl --format v3 --to out", "apply large.hrl --force --to out",
+          "repair large.hrl --to out"}) {
+        for (const int signal : {SIGINT, SIGTERM}) {
+            const pid_t child = ::fork();
+            REQUIRE(child >= 0);
+            if (child == 0) {
+                ::execl("/bin/sh", "sh", "-c", (prefix + verb).c_str(), nullptr);
+                ::_exit(127);
+            }
+            int status = 0;
+            while (!files.exists("out.part")) {
+                REQUIRE(::waitpid(child, &status, WNOHANG) == 0);
+            }
+            REQUIRE(::kill(child, signal) == 0);
+            REQUIRE(::waitpid(child, &status, 0) == child);
+            INFO(verb);
+            CHECK(WIFSIGNALED(status));
+            CHECK(WTERMSIG(status) == signal);
+            CHECK_FALSE(files.exists("out"));
+            CHECK_FALSE(files.exists("out.part"));
+        }
+    }
 }
 
 TEST_CASE("hrl repair writes what is proven to a new file, of either format") {
