@@ -41,8 +41,6 @@
 
 /* What comparing two journals remembers of each at a time, in units of 8 bytes: 64 MiB. */
 #define HERALD_HRL_EFFECTS_COST_MAX (8ull << 20)
-/* Records of one segment that a conversion makes: it is built in memory. */
-#define HERALD_HRL_CONVERT_SEGMENT_BYTES (64u << 20)
 
 /* A segment is closed when its blocks hold this much, or when its first record is this old. */
 #define HERALD_SEGMENT_BYTES_DEFAULT (8u << 20)

@@ -40,10 +40,16 @@ void on_abort(int) {
     ::_exit(1);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr uint64_t kNightlyFactor = 20;  // some ten times slower
+#else
+constexpr uint64_t kNightlyFactor = 200;
+#endif
+
 uint64_t number_of_seeds() {
     const char* tier = std::getenv("HERALD_TIER");
     const std::string name = tier ? tier : "";
-    return name == "nightly" ? kSeedsOfCheck * 200
+    return name == "nightly" ? kSeedsOfCheck * kNightlyFactor
            : name == "ci"    ? kSeedsOfCheck * 5
                              : kSeedsOfCheck;
 }
