@@ -17,7 +17,7 @@ namespace herald {
 // Below this the heap is faster than asking.
 inline constexpr size_t kLargeMemoryBytes = size_t{256} << 10;
 // A window of segments: what an upload or an acknowledgement frees, the next one takes.
-inline constexpr size_t kIdleMemoryBytesMax = size_t{64} << 20;
+inline constexpr size_t kIdleMemoryBytesMax = size_t{32} << 20;
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)

@@ -13,11 +13,10 @@ namespace herald::hrl {
 
 namespace {
 
-// What a full segment takes when nothing compresses, and when it does at about 2 : 1, its last
-// block not yet. Most do: beginning with the smaller one spares them the copy that gives the rest
-// back.
-constexpr size_t kFullBytes = HERALD_SEGMENT_BYTES_DEFAULT + (HERALD_SEGMENT_BYTES_DEFAULT >> 3);
-constexpr size_t kCompressedBytes = kFullBytes / 8 * 5;
+// What a segment takes when nothing compresses, and when it does at about 2 : 1, its last block not
+// yet. Most do: beginning with the smaller one spares them the copy that gives the rest back.
+size_t full_bytes(uint64_t raw_bytes) { return raw_bytes + raw_bytes / 8; }
+size_t half_bytes(uint64_t raw_bytes) { return full_bytes(raw_bytes) / 8 * 5; }
 
 SegmentHeaderDisk to_disk(const SegmentHeader& header) {
     SegmentHeaderDisk disk{};
@@ -60,8 +59,10 @@ size_t compress(ByteView raw, ByteSpan target) {
 }  // namespace
 
 struct SegmentWriter::State {
-    explicit State(const SegmentHeader& of) : header(of), order(of) {}
+    State(const SegmentHeader& of, uint64_t raw_bytes)
+        : header(of), raw_bytes_expected(raw_bytes), order(of) {}
     SegmentHeader header;
+    const uint64_t raw_bytes_expected;
     Result<void> header_valid;
     std::optional<seal::FileSealer> sealer;
     OrderCheck order;
@@ -104,7 +105,7 @@ void SegmentWriter::State::begin_file() {
     }
     disk.checksum = xxh3_64(disk_bytes_of(disk).first(offsetof(SegmentHeaderDisk, checksum)));
     chain = disk.checksum;
-    out.reserve(kCompressedBytes);
+    out.reserve(half_bytes(raw_bytes_expected));
     out.append(disk_bytes_of(disk));
 }
 
@@ -188,8 +189,8 @@ void SegmentWriter::State::close_block() {
     headers.clear();
 }
 
-SegmentWriter::SegmentWriter(const SegmentHeader& header)
-    : state_(std::make_unique<State>(header)) {
+SegmentWriter::SegmentWriter(const SegmentHeader& header, uint64_t raw_bytes)
+    : state_(std::make_unique<State>(header, raw_bytes)) {
     State& s = *state_;
     s.header_valid = validate(header);
     if (s.header_valid && header.sealed_by != SealedBy::nobody) {
@@ -200,7 +201,7 @@ SegmentWriter::SegmentWriter(const SegmentHeader& header)
 }
 
 SegmentWriter::SegmentWriter(const SegmentHeader& header, const Sealing& sealing)
-    : state_(std::make_unique<State>(header)) {
+    : state_(std::make_unique<State>(header, HERALD_SEGMENT_BYTES_DEFAULT)) {
     State& s = *state_;
     s.header_valid = validate(header);
     HERALD_ASSERT(sealing.key && sealing.by != SealedBy::nobody);
@@ -246,9 +247,8 @@ Result<void> SegmentWriter::append(const Record& record) {
         s.close_block();
     }
     // Not by doubling: a segment hardly ever outgrows this.
-    if (s.out.size() + s.gathered.size() + size > kCompressedBytes &&
-        s.out.capacity() < kFullBytes) {
-        s.out.reserve(kFullBytes);
+    if (s.out.size() + s.gathered.size() + size > half_bytes(s.raw_bytes_expected)) {
+        s.out.reserve(full_bytes(s.raw_bytes_expected));
     }
     if (s.headers.empty()) s.begin_block();
     s.part = *part;

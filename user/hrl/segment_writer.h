@@ -32,7 +32,9 @@ struct Sealing {
 
 class SegmentWriter {
   public:
-    explicit SegmentWriter(const SegmentHeader& header);
+    // `raw_bytes`: about how much will be appended; memory is taken for it.
+    explicit SegmentWriter(const SegmentHeader& header,
+                           uint64_t raw_bytes = HERALD_SEGMENT_BYTES_DEFAULT);
     SegmentWriter(const SegmentHeader& header, const Sealing& sealing);
     SegmentWriter(SegmentWriter&&) noexcept;
     SegmentWriter& operator=(SegmentWriter&&) noexcept;

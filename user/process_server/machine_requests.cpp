@@ -188,7 +188,6 @@ ServerResponse MachineRequests::digests(const RequestHead& head, const Route& ro
     }
     auto found = catalog_.digests(route.disk, *first, *count);
     if (!found) return trouble(found.error(), options_.retry_after_s);
-    last_heard_.hear(route.disk);
     ServerResponse response;
     response.headers["content-type"] = "application/octet-stream";
     response.body.reserve(found->size() * sizeof(Digest128));

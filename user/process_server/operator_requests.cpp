@@ -36,9 +36,22 @@ ServerResponse listed(const Rows& rows) {
 ServerResponse OperatorRequests::disks() {
     auto rows = catalog_.disks();
     if (!rows) return trouble(rows.error(), options_.retry_after_s);
+    auto store = store_.space();
+    if (!store) return trouble(store.error(), options_.retry_after_s);
+    auto catalog = catalog_.space();
+    if (!catalog) return trouble(catalog.error(), options_.retry_after_s);
+    const char* const full = full_place(options_.space, *store, *catalog);
     std::vector<wire::DiskInfo> infos;
     for (const vault::DiskRow& row : *rows) {
         infos.push_back(vault::to_info(row));
+        // What is written now is not taken, so nobody who reads this may think that it is safe.
+        if (full && infos.back().cause.empty()) {
+            infos.back().state = "paused";
+            infos.back().cause = fmt::format(
+                "the server's {} is full and takes no segments until there is space; what was "
+                "acknowledged is kept",
+                full);
+        }
         last_heard_.judge(infos.back());
     }
     return json_response(200, wire::encode(infos));

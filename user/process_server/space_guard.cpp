@@ -33,6 +33,13 @@ SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space
     return SpaceState::ok;
 }
 
+const char* full_place(const SpaceLimits& limits, const store::StoreSpace& store,
+                       const store::StoreSpace& catalog) {
+    if (space_state(limits, store, 0) == SpaceState::full) return "store";
+    if (space_state(catalog_limits(limits), catalog, 0) == SpaceState::full) return "catalog";
+    return nullptr;
+}
+
 const char* to_string(SpaceState state) {
     switch (state) {
         case SpaceState::ok:

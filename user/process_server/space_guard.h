@@ -25,6 +25,9 @@ SpaceLimits catalog_limits(SpaceLimits limits);
 
 // `bytes`: what is about to be written.
 SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space, uint64_t bytes);
+// Which of the two is full, "store" or "catalog"; null when segments are taken.
+const char* full_place(const SpaceLimits& limits, const store::StoreSpace& store,
+                       const store::StoreSpace& catalog);
 // As ServerStatus.store_state and catalog_state; slow is an alert.
 const char* to_string(SpaceState state);
 

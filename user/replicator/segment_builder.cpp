@@ -33,7 +33,7 @@ Result<uint64_t> SegmentBuilder::append(hrl::Record record, uint64_t time_ns) {
         header.first_position = last_position_ + 1;
         header.disk_bytes = options_.disk_bytes;
         header.created_ns = time_ns;
-        open_.emplace(header);
+        open_.emplace(header, options_.segment_bytes);
         opened_ns_ = time_ns;
         previous_segment_ = header.segment;
     }

@@ -164,7 +164,10 @@ Result<std::optional<uint64_t>> writes_in_flight(const BlockDevice& device, dev_
     if (error || sysfs.parent_path() != device.sysfs || !is_there(sysfs / "partition")) {
         return std::optional<uint64_t>();
     }
-    return count_in_flight(device, sysfs);
+    auto count = count_in_flight(device, sysfs);
+    // It went away while we looked.
+    if (!count && !is_there(sysfs / "partition")) return std::optional<uint64_t>();
+    return count;
 }
 
 }  // namespace herald::tracker

@@ -28,7 +28,7 @@
  * so that opening, closing and beginning a release are one atomic step each. `part` is the device
  * that the write was submitted to, the disk or one of its partitions, as the kernel keeps a dev_t;
  * 0 when not known. It is written before the extent: who reads the same extent before and after it
- * has that write's.
+ * has that write's, or that of the next issue, before whose extent the write has ended.
  */
 struct herald_open_write_abi {
     __u64 request;
