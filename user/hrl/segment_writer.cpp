@@ -59,8 +59,8 @@ size_t compress(ByteView raw, ByteSpan target) {
 }  // namespace
 
 struct SegmentWriter::State {
-    State(const SegmentHeader& of, uint64_t raw_bytes)
-        : header(of), raw_bytes_expected(raw_bytes), order(of) {}
+    State(const SegmentHeader& of, uint64_t bytes)
+        : header(of), raw_bytes_expected(bytes), order(of) {}
     SegmentHeader header;
     const uint64_t raw_bytes_expected;
     Result<void> header_valid;
