@@ -80,7 +80,9 @@ class MemoryTracker : public tracker::Tracker {
         return {};
     }
     Result<tracker::TrackerCounters> counters() const override {
-        return tracker::TrackerCounters{0, 0, 0, pinned_.open.size()};
+        tracker::TrackerCounters counters;
+        counters.open_extents = pinned_.open.size();
+        return counters;
     }
 
   private:

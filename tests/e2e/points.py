@@ -3,6 +3,7 @@
 """Points on every file system and on a disk with several; the guardian thaws when the daemon is killed
 while frozen; an overlong hold thaws and the point is refused; an untouched disk needs no freeze."""
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -47,6 +48,29 @@ def several_filesystems(rng):
             point = rig.tag("both")
         rig.check_point(point)
         print("two file systems on one disk: one point, exact", flush=True)
+
+
+def discards_after_the_freeze(rng):
+    """ext4 goes on discarding what a commit freed when it is frozen already: a point that the client looked
+    at during that is refused, the one that is made is exact."""
+    with Rig(size_mib=320, mount_options="discard") as rig:
+        rig.start()
+        limit = pathlib.Path(f"/sys/block/{pathlib.Path(rig.loop).name}/queue/discard_max_bytes")
+        before = limit.read_text()
+        limit.write_text("4096")  # many small ones take long
+        try:
+            rig.protect()
+            files = [rig.mount / str(i) for i in range(600)]
+            for file in files:
+                file.write_bytes(rng.randbytes(64 << 10))
+            os.sync()
+            rig.cbtctl("tag", rig.loop, "--name", "written")
+            for file in files:
+                file.unlink()
+            rig.check_point(rig.tag("freed"))
+            print("discards after the freeze: the point is exact", flush=True)
+        finally:
+            limit.write_text(str(int(before) // 4096 * 4096))  # it takes whole multiples only
 
 
 def guardian_thaws():
@@ -110,6 +134,7 @@ def main() -> int:
     rng = seeded()
     each_filesystem(rng)
     several_filesystems(rng)
+    discards_after_the_freeze(rng)
     guardian_thaws()
     deadline_refuses()
     no_filesystem()

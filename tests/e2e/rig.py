@@ -112,7 +112,7 @@ class Point:
 
 class Rig:
     def __init__(self, size_mib=256, filesystem="ext4", mounted=True, store_tmpfs_mib=0, config="",
-                 server_config="", partitions=0, loop=None):
+                 server_config="", partitions=0, loop=None, mount_options="defaults"):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="herald-e2e-"))
         self.run_dir = self.work / "run"
         self.images = self.work / "images"
@@ -122,6 +122,7 @@ class Rig:
             path.mkdir()
         self.source = self.work / "source.img"
         self.loop = loop
+        self.mount_options = mount_options
         self.processes: dict[str, subprocess.Popen] = {}
         self.failed = False
         self.partitions = partitions
@@ -153,7 +154,7 @@ class Rig:
                 mount.mkdir()
                 force = [] if filesystem == "ext4" else ["-f"]
                 run(f"mkfs.{filesystem}", "-q", *force, device)
-                run("mount", device, mount)
+                run("mount", "-o", self.mount_options, device, mount)
                 self.mounts.append(mount)
         port = self._free_port()
         run(BIN / "herald", "init", self.work / "config", "--server-host", "127.0.0.1", "--port", port,

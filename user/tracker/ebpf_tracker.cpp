@@ -479,6 +479,11 @@ Result<TrackerCounters> EbpfTracker::counters() const {
     counters.completions = (*counted)[HERALD_EBPF_COMPLETIONS];
     counters.missed_events = (*skipped)[0] + (*skipped)[1];
     counters.open_extents = state_->open_writes.count();
+    counters.table_full = (*counted)[HERALD_EBPF_TABLE_FULL];
+    counters.reissued_open = (*counted)[HERALD_EBPF_REISSUED_OPEN];
+    counters.beyond_end = (*counted)[HERALD_EBPF_BEYOND_END];
+    counters.foreign = (*counted)[HERALD_EBPF_FOREIGN];
+    counters.long_discards = (*counted)[HERALD_EBPF_LONG_DISCARD];
     return counters;
 }
 

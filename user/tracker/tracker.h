@@ -48,6 +48,11 @@ struct TrackerCounters {
     uint64_t completions = 0;
     uint64_t missed_events = 0;  // programs that the kernel says it skipped
     uint64_t open_extents = 0;   // writes submitted and not known to have completed
+    uint64_t table_full = 0;     // writes that found no place among the open ones
+    uint64_t reissued_open = 0;  // completions found missing when the request was used again
+    uint64_t beyond_end = 0;     // writes beyond the end that the map was made for
+    uint64_t foreign = 0;        // events of another disk under the same device number
+    uint64_t long_discards = 0;  // of too many ranges: the whole disk was marked
 };
 
 class Tracker {

@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iostream>
 #include <thread>
@@ -205,14 +206,26 @@ void Replica::finish(tracker::Tracker& tracker) {
     FAIL("the disk does not become clean");
 }
 
-std::vector<uint64_t> Replica::differing_blocks() {
-    std::vector<uint64_t> differing;
+std::vector<DifferingBlock> Replica::differing_blocks() {
+    std::vector<DifferingBlock> differing;
+    const auto is_zero = [](const std::byte* sector) {
+        return std::all_of(sector, sector + HERALD_SECTOR_BYTES,
+                           [](std::byte byte) { return byte == std::byte{0}; });
+    };
     for (uint64_t offset = 0; offset < bytes_; offset += HERALD_BLOCK_BYTES) {
         const uint64_t length = std::min<uint64_t>(HERALD_BLOCK_BYTES, bytes_ - offset);
         must(read_exact(fd_.get(), offset, {buffer_.get(), length}, "the source"));
-        if (std::memcmp(buffer_.get(), image_.data() + offset, length) != 0) {
-            differing.push_back(offset / HERALD_BLOCK_BYTES);
+        if (std::memcmp(buffer_.get(), image_.data() + offset, length) == 0) continue;
+        DifferingBlock block{offset / HERALD_BLOCK_BYTES, 0, true, true};
+        for (uint64_t at = 0; at < length; at += HERALD_SECTOR_BYTES) {
+            const std::byte* on_disk = buffer_.get() + at;
+            const std::byte* in_replica = image_.data() + offset + at;
+            if (std::memcmp(on_disk, in_replica, HERALD_SECTOR_BYTES) == 0) continue;
+            ++block.sectors;
+            block.disk_is_zero &= is_zero(on_disk);
+            block.replica_is_zero &= is_zero(in_replica);
         }
+        differing.push_back(block);
     }
     return differing;
 }

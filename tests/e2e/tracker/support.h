@@ -105,6 +105,14 @@ constexpr unsigned kWriteBytes = 4096;
 void write_burst(const std::filesystem::path& device, uint64_t bytes, uint64_t number,
                  const std::atomic<bool>& stop);
 
+// Where a disk and its replica have different content.
+struct DifferingBlock {
+    uint64_t number = 0;
+    uint64_t sectors = 0;       // that differ
+    bool disk_is_zero = false;  // all of those
+    bool replica_is_zero = false;
+};
+
 // Copies dirty blocks to an image in memory, as a replicator would to a server.
 class Replica {
   public:
@@ -117,10 +125,10 @@ class Replica {
     void pass(tracker::Tracker& tracker);
     // Called with the name of each step of a pass once it is done: a place to die at.
     std::function<void(std::string_view)> after;
-    // Passes until nothing is dirty or open. Nobody writes meanwhile.
+    // Passes until nothing is dirty or open. Nobody writes meanwhile, or not for long.
     void finish(tracker::Tracker& tracker);
     // Blocks in which the device, read past its page cache, differs.
-    std::vector<uint64_t> differing_blocks();
+    std::vector<DifferingBlock> differing_blocks();
     // Takes the device as it is: the state after a full copy.
     void copy_all();
     uint64_t passes() const { return passes_; }
