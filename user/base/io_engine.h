@@ -7,6 +7,7 @@
 // engine itself is broken.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string_view>
 
@@ -33,12 +34,19 @@ enum class IoEngineKind { automatic, io_uring, libaio, pread };
 
 class IoEngine {
   public:
+    using Clock = std::chrono::steady_clock;
     virtual ~IoEngine() = default;
     // Takes as many requests from the front as there is room for and returns how many.
     virtual Result<size_t> submit(std::span<const IoRequest> requests) = 0;
     // Waits until at least `at_least` completions are there (0: does not wait); fills up to
     // to.size(). `at_least` is never more than what is in flight.
-    virtual Result<size_t> wait(std::span<IoCompletion> to, size_t at_least) = 0;
+    Result<size_t> wait(std::span<IoCompletion> to, size_t at_least) {
+        return wait_until(to, at_least, Clock::time_point::max());
+    }
+    // The same, and fewer than `at_least` when that is not to be had by then. An engine that reads
+    // in submit() has nothing to wait for.
+    virtual Result<size_t> wait_until(std::span<IoCompletion> to, size_t at_least,
+                                      Clock::time_point until) = 0;
     virtual size_t in_flight() const = 0;
     virtual size_t depth() const = 0;
     virtual IoEngineKind kind() const = 0;

@@ -3,8 +3,10 @@
 // once it has an entry in the submission queue; entries the kernel did not take at once (it may
 // say EAGAIN, EBUSY or take only some) are offered again by the next submit() or wait().
 #include <liburing.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 
@@ -64,15 +66,27 @@ class UringEngine final : public IoEngine {
         return taken;
     }
 
-    Result<size_t> wait(std::span<IoCompletion> to, size_t at_least) override {
+    Result<size_t> wait_until(std::span<IoCompletion> to, size_t at_least,
+                              Clock::time_point until) override {
         HERALD_ASSERT(at_least <= in_flight_ && at_least <= to.size());
         auto offered = offer();
         if (!offered) return pass(offered);
         size_t count = reap(to);
         while (count < at_least) {
+            const bool for_ever = until == Clock::time_point::max();
+            if (!for_ever && Clock::now() >= until) return count;
             if (in_flight_ == io_uring_sq_ready(&ring_)) {
                 // Nothing is with the kernel: it has no memory for even one. Give it a moment.
                 ::usleep(1000);
+            } else if (!for_ever) {
+                const auto left =
+                    std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+                pollfd ready{ring_.ring_fd, POLLIN, 0};
+                const int rc =
+                    ::poll(&ready, 1, int(std::clamp<int64_t>(left.count(), 0, INT_MAX)));
+                if (rc < 0 && errno != EINTR) {
+                    return fail_errno(errno, "io_uring: wait for completions");
+                }
             } else {
                 io_uring_cqe* cqe = nullptr;
                 const int rc = io_uring_wait_cqe(&ring_, &cqe);

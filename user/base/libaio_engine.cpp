@@ -89,7 +89,8 @@ class LibaioEngine final : public IoEngine {
         return taken;
     }
 
-    Result<size_t> wait(std::span<IoCompletion> to, size_t at_least) override {
+    Result<size_t> wait_until(std::span<IoCompletion> to, size_t at_least,
+                              Clock::time_point until) override {
         HERALD_ASSERT(at_least <= in_flight() && at_least <= to.size());
         size_t count = 0;
         while (count < to.size() && !done_.empty()) {
@@ -99,12 +100,15 @@ class LibaioEngine final : public IoEngine {
         if (count == to.size() || with_kernel_ == 0) return count;
         const size_t still = at_least > count ? at_least - count : 0;
         const size_t most = std::min(to.size() - count, with_kernel_);
-        timespec no_wait{0, 0};
+        const bool for_ever = still > 0 && until == Clock::time_point::max();
         int got;
-        do
+        do {
+            const auto left = still > 0 && !for_ever ? until - Clock::now() : Clock::duration(0);
+            const auto ns = std::max<int64_t>(0, std::chrono::nanoseconds(left).count());
+            timespec longest{time_t(ns / 1'000'000'000), long(ns % 1'000'000'000)};
             got = io_getevents(context_, long(still), long(most), events_.data(),
-                               still == 0 ? &no_wait : nullptr);
-        while (got == -EINTR);
+                               for_ever ? nullptr : &longest);
+        } while (got == -EINTR);
         if (got < 0) return fail_errno(-got, "libaio: wait for completions");
         for (int i = 0; i < got; ++i) {
             const io_event& event = events_[size_t(i)];

@@ -45,7 +45,8 @@ class PreadEngine final : public IoEngine {
         return taken;
     }
 
-    Result<size_t> wait(std::span<IoCompletion> to, size_t at_least) override {
+    Result<size_t> wait_until(std::span<IoCompletion> to, size_t at_least,
+                              Clock::time_point) override {
         HERALD_ASSERT(at_least <= done_.size() && at_least <= to.size());
         size_t count = 0;
         while (count < to.size() && !done_.empty()) {

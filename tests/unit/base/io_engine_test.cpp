@@ -130,6 +130,52 @@ TEST_CASE("a read over the end of the file is short, one beyond it is empty") {
     CHECK(results[2] == 0);
 }
 
+TEST_CASE("a wait with a bound ends without the read that hangs, and the read comes later") {
+    // A pipe: a read of a file does not hang. (libaio and pread read it in submit().)
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const Fd out(ends[0]), in(ends[1]);
+    auto engine = engine_for(IoEngineKind::io_uring, out.get(), 4);
+    Aligned memory(4096);
+    IoRequest request;
+    request.buffer = memory.slice(0, 1);
+    request.cookie = 7;
+    REQUIRE(engine->submit({&request, 1}));
+    IoCompletion done[4];
+    using Clock = IoEngine::Clock;
+    const auto began = Clock::now();
+    auto got = engine->wait_until(done, 1, began + std::chrono::milliseconds(100));
+    REQUIRE(got);
+    REQUIRE(*got == 0);
+    REQUIRE(Clock::now() - began >= std::chrono::milliseconds(100));
+    REQUIRE(Clock::now() - began < std::chrono::seconds(5));
+    REQUIRE(engine->in_flight() == 1);
+    REQUIRE(::write(in.get(), "x", 1) == 1);
+    got = engine->wait_until(done, 1, Clock::now() + std::chrono::seconds(10));
+    REQUIRE(got);
+    REQUIRE(*got == 1);
+    REQUIRE(done[0].cookie == 7);
+    REQUIRE(done[0].result == 1);
+}
+
+TEST_CASE("a bounded wait returns what is done, in every engine") {
+    const auto kind = GENERATE(from_range(std::begin(kKinds), std::end(kKinds)));
+    const test::TempDir dir;
+    auto file = open_file(dir.path() / "file", O_RDWR | O_CREAT);
+    REQUIRE(file);
+    REQUIRE(::ftruncate(file->get(), 4096) == 0);
+    auto engine = engine_for(kind, file->get(), 4);
+    Aligned memory(4096);
+    IoRequest request;
+    request.buffer = memory.slice(0, 4096);
+    REQUIRE(engine->submit({&request, 1}));
+    IoCompletion done[4];
+    auto got = engine->wait_until(done, 1, IoEngine::Clock::now() + std::chrono::seconds(10));
+    REQUIRE(got);
+    REQUIRE(*got == 1);
+    REQUIRE(done[0].result == 4096);
+}
+
 TEST_CASE("a request that cannot be done fails alone, with its errno") {
     const auto kind = GENERATE(from_range(std::begin(kKinds), std::end(kKinds)));
     INFO(to_string(kind));
