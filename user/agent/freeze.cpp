@@ -161,6 +161,18 @@ Thawed Frozen::thaw() {
     return state_->thaw();
 }
 
+void Frozen::leave_to_guardian() {
+    HERALD_ASSERT(state_ && !state_->thawed);
+    if (!state_->guardian) return (void)state_->thaw();
+    auto sent = send_request(state_->guardian.get(), GuardianOp::probe, 0, {});
+    auto reply =
+        sent ? receive_reply(state_->guardian.get()) : Result<GuardianReply_wire>(pass(sent));
+    if (!reply) return (void)state_->thaw();
+    state_->thawed = true;
+    // Without a disarm: it thaws, and tells what came of it in its own log.
+    state_->guardian.reset();
+}
+
 std::chrono::nanoseconds Frozen::remaining() const {
     HERALD_ASSERT(state_);
     return state_->deadline - Clock::now();
