@@ -58,7 +58,7 @@ size_t Session::sending() const {
                                 [](const Queued& q) { return q.phase == Phase::sending; }));
 }
 
-std::optional<Session::Action> Session::next(uint64_t now_ms) {
+std::optional<Session::Action> Session::next(uint64_t now_ms, bool vouched) {
     if (ended_ || now_ms < not_before_ms_) return std::nullopt;
     if (!grant_) {
         if (ask_ticket_ != 0) return std::nullopt;
@@ -69,6 +69,10 @@ std::optional<Session::Action> Session::next(uint64_t now_ms) {
         if (look_ticket_ != 0) return std::nullopt;
         if (look_at_ms_ == 0) look_at_ms_ = now_ms + options_.look_ms;
         if (now_ms < look_at_ms_) return std::nullopt;
+        if (!vouched) {
+            look_at_ms_ = now_ms + options_.unvouched_ms;
+            return std::nullopt;
+        }
         look_ticket_ = next_ticket_++;
         looked_from_ = stored_;
         return Look{look_ticket_, grant_->epoch};

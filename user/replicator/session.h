@@ -56,6 +56,8 @@ struct SessionOptions {
     // An idle disk's session looks this often whether it still is the server's: otherwise nobody
     // would learn that it was superseded or that the server was restored from a backup.
     uint64_t look_ms = wire::kLookEverySeconds * 1000;
+    // Not vouched for when it was time to look: asked for again after this.
+    uint64_t unvouched_ms = 1000;
 };
 
 class Session {
@@ -77,7 +79,9 @@ class Session {
     };
     using Action = std::variant<Ask, Send, Look>;
     // The next request to make now. Call until nothing; each ticket is answered exactly once.
-    std::optional<Action> next(uint64_t now_ms);
+    // vouched: somebody looks after this disk. Without it nothing is sent that has the server
+    // believe so: an idle disk that nobody protects is to turn silent there.
+    std::optional<Action> next(uint64_t now_ms, bool vouched = true);
     // When next() may have something that it does not have now, unless an event comes first.
     std::optional<uint64_t> wake_ms() const;
 

@@ -118,6 +118,25 @@ TEST_CASE_METHOD(Fixture, "an acknowledgement of what was never sent ends the se
     REQUIRE(session.stored() == 0);
 }
 
+TEST_CASE_METHOD(Fixture,
+                 "a session that nobody vouches for does not look, and sends what it has") {
+    start(7);
+    REQUIRE_FALSE(session.next(1000));
+    uint64_t now = 1000 + options.look_ms;
+    for (int i = 0; i < 100; ++i) {
+        REQUIRE_FALSE(session.next(now, false));
+        REQUIRE(session.wake_ms() == now + options.unvouched_ms);
+        now = *session.wake_ms();
+    }
+    SECTION("vouched for again it looks") {
+        REQUIRE(std::holds_alternative<Session::Look>(*session.next(now)));
+    }
+    SECTION("a segment goes") {
+        session.add(segment(8, 8));
+        REQUIRE(std::holds_alternative<Session::Send>(*session.next(now, false)));
+    }
+}
+
 TEST_CASE_METHOD(Fixture, "an idle session looks whether the server still knows it") {
     start(7);
     REQUIRE_FALSE(session.next(1000));
