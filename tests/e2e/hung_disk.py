@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A protected disk that hangs, its reads never returning, does not keep the replicator from ending: SIGTERM ends it
-within a bound, the log names the disk, another disk ends as ever, and after the next start all is in sync."""
+within a bound, the log names the disk, another disk ends as ever, and after the next start all is in sync.
+One that hangs while it is frozen for a point, too, leaves the other disks, their points and the log alone; neither
+`cbtctl list` nor the server call it protected; unprotected it is let go when it answers, or at the end."""
 import ctypes
 import errno
+import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import struct
 import sys
@@ -18,6 +22,9 @@ from rig import Rig, run, seeded, sha256_of, skip_unless_possible, wait_until
 
 # How long a disk may not answer (10 s), and what a busy host adds.
 BOUND_S = 20
+# A freeze's deadline (10 s), and the same.
+FREEZE_BOUND_S = 20
+SILENT_AFTER_S = 31
 
 
 class HangingFile:
@@ -119,10 +126,11 @@ def check(rig: Rig, hanging: HangingFile, disk: str):
     hanging.go_on()
     # A disk that is slow and comes back in time is waited for.
     rig.start_replicator()
+    wait_until(lambda: disk in states(rig), 10, "it was found again")
     rig.cbtctl("status", disk, "--wait-synced", "--timeout", 60)
     rig.cbtctl("tag", disk, "--name", "after")
     disks = rig.herald("disks", "--json").stdout
-    name = [d["disk"] for d in __import__("json").loads(disks)["disks"] if disk + " " in d["name"]][0]
+    name = [d["disk"] for d in json.loads(disks)["disks"] if disk + " " in d["name"]][0]
     image = rig.images / "hung.img"
     rig.herald("restore", name, "--latest", "--to", image)
     if sha256_of(image) != run("sh", "-c", f"dd if={disk} iflag=direct bs=1M status=none | sha256sum").stdout[:64]:
@@ -131,22 +139,115 @@ def check(rig: Rig, hanging: HangingFile, disk: str):
     rig.cbtctl("unprotect", disk)
 
 
+def states(rig: Rig) -> dict:
+    disks = json.loads(rig.cbtctl("list", "--json", timeout=20).stdout)["disks"]
+    return {d["path"]: (d["state"], d["cause"]) for d in disks}
+
+
+def server_states(rig: Rig) -> dict:
+    disks = json.loads(rig.herald("disks", "--json").stdout)["disks"]
+    return {d["name"].split()[0]: d["state"] for d in disks}
+
+
+def hang_frozen(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
+    """Has the disk hang between the catch-up and the reads of a point, and returns the point's answer."""
+    for attempt in range(20):
+        (mount / "file").write_bytes(os.urandom(100_000))
+        with socket.socket(socket.AF_UNIX) as client, client.makefile() as lines:
+            client.settimeout(FREEZE_BOUND_S + 10)
+            client.connect(str(rig.run_dir / "replicator.sock"))
+            client.sendall(json.dumps({"op": "tag", "disk": disk, "name": f"frozen{attempt}"}).encode() + b"\n")
+            began = 0.0
+            for line in lines:
+                message = json.loads(line)
+                if message.get("phase") == "freezing":
+                    hanging.hang, began = True, time.monotonic()
+                if "phase" not in message:
+                    break
+            if hanging.held:
+                return message, time.monotonic() - began
+        hanging.go_on()  # the reads were done before
+    raise AssertionError("no read was under way during a freeze")
+
+
+def check_frozen(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
+    rig.cbtctl("protect", disk)
+    rig.cbtctl("status", disk, "--wait-synced", "--timeout", 60)
+    answer, took = hang_frozen(rig, hanging, disk, mount)
+    print(f"point of the disk that hung while frozen: {json.dumps(answer)[:160]}, {took:.1f} s after the freeze began")
+    if "did not answer" not in json.dumps(answer) or took > FREEZE_BOUND_S:
+        raise AssertionError("it must be refused with its reason")
+    began = time.monotonic()
+    rig.cbtctl("tag", rig.loop, "--name", "healthy", timeout=FREEZE_BOUND_S)
+    print(f"point of the other disk: {time.monotonic() - began:.1f} s")
+    if f"{disk}: point 'frozen" not in rig.log("replicator") or "'healthy' is stored" not in rig.log("replicator"):
+        raise AssertionError("the log is mute")
+    hung = wait_until(lambda: (lambda s: s if s[0] == "degraded" else None)(states(rig)[disk]), BOUND_S,
+                      "cbtctl list says that the disk does not answer")
+    print(f"cbtctl list: {hung}")
+    if "has not answered" not in hung[1] or states(rig)[rig.loop][0] != "protected":
+        raise AssertionError(f"the state names the disk that hangs, alone: {states(rig)}")
+    wait_until(lambda: server_states(rig)[disk] == "silent", SILENT_AFTER_S + BOUND_S, "the server does not vouch for it")
+    print(f"herald disks: {server_states(rig)}")
+    if server_states(rig)[rig.loop] != "protected":
+        raise AssertionError("the other disk is protected")
+    hanging.go_on()
+    wait_until(lambda: states(rig)[disk][0] == "protected", 30, "it goes on when it answers")
+    wait_until(lambda: server_states(rig)[disk] == "protected", 60, "the server hears of it again")
+
+
+def unprotect_hung(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
+    hang_frozen(rig, hanging, disk, mount)
+    began = time.monotonic()
+    done = rig.cbtctl("unprotect", disk, check=False, timeout=BOUND_S + 5)
+    print(f"unprotect: {done.stderr.strip()}, {time.monotonic() - began:.1f} s")
+    if done.returncode == 0 or "let go when" not in done.stderr:
+        raise AssertionError(f"unprotect must say that it has to wait: {done}")
+    again = rig.cbtctl("protect", disk, check=False, timeout=BOUND_S)
+    if again.returncode == 0 or "let go when" not in again.stderr:
+        raise AssertionError(f"two must not protect one disk: {again}")
+
+
+def check_unprotect(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
+    unprotect_hung(rig, hanging, disk, mount)
+    hanging.go_on()
+    wait_until(lambda: f"{disk}: answered, and was let go" in rig.log("replicator"), 15, "it is let go")
+    rig.cbtctl("protect", disk)
+    rig.cbtctl("status", disk, "--wait-synced", "--timeout", 60)
+    unprotect_hung(rig, hanging, disk, mount)
+    began = time.monotonic()
+    rig.processes["replicator"].send_signal(signal.SIGTERM)
+    status = rig.wait_dead("replicator", BOUND_S)
+    print(f"ended {time.monotonic() - began:.1f} s after SIGTERM, status {status}")
+    if status != 0 or f"{disk}: does not answer" not in rig.log("replicator").split("stopping;")[-1]:
+        raise AssertionError(f"status {status}; the log must name the disk:\n{rig.log('replicator')[-2000:]}")
+    hanging.go_on()
+
+
 def main() -> int:
     skip_unless_possible()
     if not os.path.exists("/dev/fuse"):
         print("SKIPPED: no /dev/fuse")
         return 77
     seeded()
-    with Rig(size_mib=64, mounted=False) as rig:
+    with Rig(size_mib=64, mounted=False, server_config=f"[limits]\nsilent_after_seconds = {SILENT_AFTER_S}") as rig:
         rig.start()
         rig.protect()
         hanging = HangingFile(32 << 20)
         disk = ""
+        mount = rig.work / "hanging"
+        mount.mkdir()
         try:
             disk = run("losetup", "--find", "--show", hanging.path).stdout.strip()
             check(rig, hanging, disk)
+            run("mkfs.ext4", "-q", disk)
+            run("mount", disk, mount)
+            check_frozen(rig, hanging, disk, mount)
+            check_unprotect(rig, hanging, disk, mount)
         finally:
             hanging.go_on()
+            if os.path.ismount(mount):
+                wait_until(lambda: run("umount", mount, check=False).returncode == 0, 30, "it is unmounted")
             if disk:
                 run("losetup", "-d", disk, check=False)
             hanging.close()

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """An idle disk whose machine is cut off does not stay `protected` at the server: it turns silent, by name, and
-back by itself. The same after the server's own restart: what was not heard since is not vouched for."""
+back by itself. The same after the server's own restart: what was not heard since is not vouched for.
+And a disk that is gone while its replicator runs and reaches the server is not `protected`, here or there."""
 import json
+import os
 import signal
 import sys
 import time
 
-from rig import Rig, seeded, skip_unless_possible, wait_until
+from rig import Rig, run, seeded, skip_unless_possible, wait_until
 
 # The least that may be configured: one look of an idle replicator, and a second.
 SILENT_AFTER_S = 31
@@ -52,6 +54,17 @@ def main() -> int:
         began = time.monotonic()
         back = turns("protected", 60)
         print(f"protected {time.monotonic() - began:.1f} s after it goes on, last heard {back['unheard_ms']} ms ago")
+
+        # Its medium goes, as of a disk that is pulled out.
+        os.truncate(rig.source, 0)
+        run("losetup", "-c", rig.loop)
+        began = time.monotonic()
+        mine = wait_until(lambda: (lambda s: s if s["state"] == "degraded" else None)(rig.status()), 30,
+                          "the replicator says that the disk is gone")
+        gone = turns("silent", SILENT_AFTER_S + 20)
+        print(f"gone: {mine['cause']}; silent at the server {time.monotonic() - began:.0f} s later, {gone['cause']}")
+        if "no medium" not in mine["cause"] or not mine["remedy"]:
+            raise AssertionError(f"the cause does not say what is wrong: {mine}")
     return 0
 
 

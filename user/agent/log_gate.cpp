@@ -1,23 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/agent/log_gate.h"
 
+#include <algorithm>
+
 #include "herald/limits.h"
-#include "user/base/result.h"
 
 namespace herald::agent {
 
 LogGate::LogGate(spdlog::sink_ptr behind) : behind_(std::move(behind)) {}
 
-void LogGate::close() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    // What went before belongs on disk before the freeze, not in a buffer of the sink behind.
-    if (closes_++ == 0) behind_->flush();
+bool LogGate::is_closed() const {
+    const auto now = Clock::now();
+    return !for_good_ && std::any_of(closes_.begin(), closes_.end(),
+                                     [&](Clock::time_point over_at) { return now < over_at; });
 }
 
-void LogGate::open() {
+std::list<LogGate::Clock::time_point>::iterator LogGate::close(Clock::duration longest) {
     std::lock_guard<std::mutex> lock(mutex_);
-    HERALD_ASSERT(closes_ > 0);
-    if (--closes_ > 0) return;
+    if (!is_closed()) let_go();
+    // What went before belongs on disk before the freeze, not in a buffer of the sink behind.
+    if (!is_closed()) behind_->flush();
+    return closes_.insert(closes_.end(), Clock::now() + longest);
+}
+
+void LogGate::open(std::list<Clock::time_point>::iterator place) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closes_.erase(place);
+    if (is_closed()) return;
+    let_go();
+    behind_->flush();
+}
+
+void LogGate::open_for_good() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for_good_ = true;
+    let_go();
+    behind_->flush();
+}
+
+void LogGate::let_go() {
     for (const auto& message : held_) {
         if (behind_->should_log(message.level)) behind_->log(message);
     }
@@ -28,11 +49,11 @@ void LogGate::open() {
         behind_->log(spdlog::details::log_msg("log", spdlog::level::warn, text));
         dropped_ = 0;
     }
-    behind_->flush();
 }
 
 void LogGate::sink_it_(const spdlog::details::log_msg& message) {
-    if (closes_ == 0) {
+    if (!is_closed()) {
+        let_go();
         if (behind_->should_log(message.level)) behind_->log(message);
     } else if (held_.size() < HERALD_LOG_GATE_MESSAGES_MAX) {
         held_.emplace_back(message);
@@ -42,7 +63,7 @@ void LogGate::sink_it_(const spdlog::details::log_msg& message) {
 }
 
 void LogGate::flush_() {
-    if (closes_ == 0) behind_->flush();
+    if (!is_closed()) behind_->flush();
 }
 
 void LogGate::set_pattern_(const std::string& pattern) { behind_->set_pattern(pattern); }

@@ -68,12 +68,13 @@ Result<void> DiskReader::submit(const Chunk& chunk) {
     return {};
 }
 
-Result<void> DiskReader::wait(const std::function<Result<void>(const Done&)>& take) {
+Result<void> DiskReader::wait(const std::function<Result<void>(const Done&)>& take,
+                              DiskWait::Clock::time_point until) {
     if (in_flight() == 0) return {};
     IoCompletion completions[HERALD_READS_PER_DISK_MAX];
     auto count = [&] {
         const DiskWait::Mark mark(wait_);
-        return engine_->wait(completions, 1);
+        return engine_->wait_until(completions, 1, until);
     }();
     if (!count) return pass(count, name_);
     Result<void> result;

@@ -35,8 +35,10 @@ class DiskReader {
     uint64_t bytes_in_flight() const { return bytes_in_flight_; }
     // room() must hold and the chunk fit a buffer.
     Result<void> submit(const Chunk& chunk);
-    // Waits until at least one is done (when any is in flight) and hands out all that are.
-    Result<void> wait(const std::function<Result<void>(const Done&)>& take);
+    // Waits until at least one is done (when any is in flight), but not for longer than that, and
+    // hands out all that are.
+    Result<void> wait(const std::function<Result<void>(const Done&)>& take,
+                      DiskWait::Clock::time_point until = DiskWait::Clock::time_point::max());
     // Waits for all in flight and forgets them.
     Result<void> drop();
 

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // DiskWait says since when a thread has been waiting for its disk, to those who wait for the
 // thread: a disk that hangs answers nothing, and no read that the kernel has can be called off.
-// Callers: DiskWait::Mark from the thread, since() from any.
+// Callers: DiskWait::Mark from the thread, the rest from any; takes a leaf lock only.
 #pragma once
 
-#include <atomic>
 #include <chrono>
+#include <mutex>
 #include <optional>
 
 namespace herald::replicator {
+
+// Longer than a disk that recovers a bad sector usually takes.
+constexpr std::chrono::seconds kDiskAnswerMax{10};
+// Gigabytes of a filesystem's dirty pages: a disk that works takes its time for them.
+constexpr std::chrono::seconds kWriteBackMax{60};
 
 class DiskWait {
   public:
@@ -17,26 +22,43 @@ class DiskWait {
     // Around one call that may wait for the disk. Not nested.
     class Mark {
       public:
-        explicit Mark(DiskWait& wait) : wait_(wait) {
-            wait_.since_ = Clock::now().time_since_epoch().count();
+        explicit Mark(DiskWait& wait, Clock::duration patience = kDiskAnswerMax) : wait_(wait) {
+            wait_.set(Call{Clock::now(), patience});
         }
         Mark(const Mark&) = delete;
         Mark& operator=(const Mark&) = delete;
-        ~Mark() { wait_.since_ = 0; }
+        ~Mark() { wait_.set(std::nullopt); }
 
       private:
         DiskWait& wait_;
     };
 
+    struct Call {
+        Clock::time_point since;
+        Clock::duration patience;  // a disk that works answers within it
+    };
     // Nothing: it does not wait for the disk.
-    std::optional<Clock::time_point> since() const {
-        const Clock::rep since = since_;
-        if (since == 0) return std::nullopt;
-        return Clock::time_point(Clock::duration(since));
+    std::optional<Call> call() const {
+        const std::lock_guard lock(lock_);
+        return call_;
+    }
+    // How long the disk has not answered; nothing while a disk that works may take as long.
+    std::optional<std::chrono::seconds> silent() const {
+        const auto waits = call();
+        if (!waits) return std::nullopt;
+        const auto waited = Clock::now() - waits->since;
+        if (waited < waits->patience) return std::nullopt;
+        return std::chrono::duration_cast<std::chrono::seconds>(waited);
     }
 
   private:
-    std::atomic<Clock::rep> since_{0};
+    void set(std::optional<Call> call) {
+        const std::lock_guard lock(lock_);
+        call_ = call;
+    }
+
+    mutable std::mutex lock_;
+    std::optional<Call> call_;
 };
 
 }  // namespace herald::replicator

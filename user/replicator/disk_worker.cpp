@@ -15,9 +15,6 @@ namespace {
 
 constexpr std::chrono::seconds kFailureWaitMax{60};
 constexpr std::chrono::seconds kTaskMax{10};
-// Longer than a disk that recovers a bad sector usually takes; the end of a daemon need not wait
-// for one that takes longer, as what was not read stays dirty.
-constexpr std::chrono::seconds kDiskAnswerMax{10};
 constexpr uint64_t kCountedOften = (4ull << 40) / HERALD_BLOCK_BYTES;
 
 tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity& disk,
@@ -43,7 +40,8 @@ DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
     options.server = host_.config.server;
     options.tls = host_.tls;
     options.disk = id_;
-    uploader_ = std::make_unique<Uploader>(options, [this] { wake(); });
+    uploader_ = std::make_unique<Uploader>(
+        options, [this] { wake(); }, [this] { return looked_after_ && !disk_wait_.silent(); });
     facts_.last_point = host_.state->last_point(id_);
     resync_ = host_.state->order(id_);
     published_ = facts_;
@@ -81,8 +79,9 @@ bool DiskWorker::join_by(Clock::time_point until) {
         HERALD_ASSERT(stop_);
         while (!finished_) {
             Clock::time_point give_up = until;
-            if (const auto since = disk_wait_.since()) {
-                give_up = std::min(until, std::max(*since, stopped_at_) + kDiskAnswerMax);
+            // What was not read stays dirty: the end need not wait for a disk that hangs.
+            if (const auto call = disk_wait_.call()) {
+                give_up = std::min(until, std::max(call->since, stopped_at_) + call->patience);
             }
             const auto now = Clock::now();
             if (now >= give_up) return false;
@@ -129,6 +128,7 @@ DiskStatus DiskWorker::status() const {
     status.disk = id_;
     status.server = uploader_->view();
     status.now_ns = wall_ns();
+    status.disk_silent = disk_wait_.silent();
     const std::lock_guard lock(lock_);
     status.path = disk_.node().native();
     status.identity = disk_.identity;
@@ -137,6 +137,11 @@ DiskStatus DiskWorker::status() const {
     status.facts = published_;
     if (ended_) status.facts.phase = WorkerPhase::stopped;
     return status;
+}
+
+std::string DiskWorker::no_answer() const {
+    return fmt::format("{} has not answered for {} s", disk_.node().native(),
+                       disk_wait_.silent().value_or(std::chrono::seconds(0)).count());
 }
 
 Result<MapView> DiskWorker::map(size_t runs_max) {
@@ -159,7 +164,11 @@ Result<MapView> DiskWorker::map(size_t runs_max) {
         wake_.notify_all();
     }
     if (future.wait_for(kTaskMax) != std::future_status::ready) {
-        return fail(ErrorKind::retry, "{}: busy; ask again", disk().node().native());
+        if (!disk_wait_.silent()) {
+            return fail(ErrorKind::retry, "{}: busy; ask again", disk().node().native());
+        }
+        const std::lock_guard lock(lock_);
+        return fail(ErrorKind::retry, "{}", no_answer());
     }
     return future.get();
 }
@@ -176,6 +185,8 @@ std::future<Result<PointReport>> DiskWorker::point(PointRequest request) {
     });
     if (ended_) {
         pending->answer.set_value(fail(ErrorKind::retry, "{}: stopping", disk_.node().native()));
+    } else if (disk_wait_.silent()) {
+        pending->answer.set_value(fail(ErrorKind::retry, "{}", no_answer()));
     } else if (points_.size() >= HERALD_CONTROL_CONNECTIONS_MAX) {
         pending->answer.set_value(fail(ErrorKind::retry, "{}: {} points are waiting already",
                                        disk_.node().native(), points_.size()));
@@ -213,6 +224,7 @@ void DiskWorker::run() {
         const auto began = Clock::now();
         auto result = protect();
         streaming_ = false;
+        looked_after_ = false;
         if (stopping()) break;
         if (Clock::now() - began > kSessionLongEnough) failures = 0;
         if (!result) {
@@ -287,9 +299,13 @@ Result<void> DiskWorker::protect() {
     tracker_.reset();
     facts_.phase = WorkerPhase::attaching;
 
-    auto now = agent::identify(disk_.path);
+    const auto identify = [&](const std::filesystem::path& path) {
+        const DiskWait::Mark mark(disk_wait_);
+        return agent::identify(path);
+    };
+    auto now = identify(disk_.path);
     const bool by_path = now && now->identity == disk_.identity;
-    if (!by_path) now = agent::identify(disk_.node());
+    if (!by_path) now = identify(disk_.node());
     if (!now || now->identity != disk_.identity) {
         // Unplugged and plugged in again it may have another name.
         const std::string here =
@@ -307,7 +323,10 @@ Result<void> DiskWorker::protect() {
         now->path = by_path ? disk_.path : now->node();
         disk_ = *now;
     }
-    auto tracker = tracker::EbpfTracker::attach(tracker_options(host_, *now, id_));
+    auto tracker = [&] {
+        const DiskWait::Mark mark(disk_wait_);
+        return tracker::EbpfTracker::attach(tracker_options(host_, *now, id_));
+    }();
     if (!tracker) return pass(tracker, "attach the tracker");
     tracker_ = std::move(*tracker);
     auto reader =

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // DiskWorker protects one disk on a thread of its own: attaches the tracker, starts sessions, runs
-// passes and takes points. Trouble of one disk stays with that disk.
+// passes and takes points. Trouble of one disk stays with that disk: one that hangs while its
+// filesystems are frozen holds up the points and state files of the others until the freeze's
+// deadline, and no longer.
 // Promise: a point is answered when the server has stored it, or with the reason why there is none;
 // filesystems are never left frozen; stop() leaves the tracker tracking.
 // Callers: any thread. Owns: tracker, reader, stream, uploader; borrows the Host.
@@ -18,6 +20,7 @@
 #include "user/replicator/config.h"
 #include "user/replicator/digest_compare.h"
 #include "user/replicator/disk_stream.h"
+#include "user/replicator/freeze_aside.h"
 #include "user/replicator/state_dir.h"
 
 namespace herald::replicator {
@@ -65,7 +68,8 @@ class DiskWorker {
     // After stop(). False: the thread has not ended by then, or its disk does not answer, so that
     // it may never end: this object must not be destroyed.
     bool join_by(std::chrono::steady_clock::time_point until);
-    // Also removes the tracker, once the thread has ended. Call instead of, or after, stop().
+    // Also removes the tracker, once the thread has ended: after join_by(), or it may take for
+    // ever.
     Result<void> detach();
 
     // As it was last found: its name may change while it is protected.
@@ -104,6 +108,7 @@ class DiskWorker {
     Result<void> carry_out(ResyncHow how);
     void carried_out(ResyncHow how);
     void settle_storing_points(uint64_t stored, const Error* lost);
+    std::string no_answer() const;
 
     // worker_session.cpp
     Result<void> run_session();
@@ -115,13 +120,20 @@ class DiskWorker {
 
     // worker_pass.cpp
     Result<void> one_pass();
+    // Late: reads may still be in flight, reads_back() waits for them.
     Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
+    Result<void> take_read(const DiskReader::Done& done);
+    Result<Copied> stop_short(Copied how, Clock::time_point until);
+    // What was read is emitted, what was only noted is to do again.
+    Result<void> reads_back(Clock::time_point until = Clock::time_point::max());
     Result<void> hand_over_segments();
     bool under_pressure() const;
 
     // point.cpp: the ladder of one point.
-    void serve_points();
+    Result<void> serve_points();
     Result<PointReport> take_point(const PointRequest& request);
+    // After a point that was refused: waits for what the disk still has of it.
+    Result<void> leave_point();
     Result<void> prepare_point(const PointRequest& request, const agent::DiskUse& use);
     Result<void> read_frozen(std::span<const tracker::Extent> extents, Clock::time_point deadline,
                              const agent::DiskUse& use);
@@ -132,7 +144,9 @@ class DiskWorker {
     uint64_t read_bytes_ = 0;
     size_t reads_ = 0;
 
-    DiskWait disk_wait_;  // outlives the reader
+    DiskWait disk_wait_;  // outlives the reader and the uploader
+    // A session runs and its disk is read: the server may believe so. Also read by the uploader.
+    std::atomic<bool> looked_after_{false};
 
     // The thread's own.
     std::unique_ptr<tracker::Tracker> tracker_;
@@ -150,6 +164,7 @@ class DiskWorker {
     Clock::time_point publish_at_{};
     Clock::time_point count_live_at_{};
     bool in_point_ = false;
+    std::unique_ptr<FreezeAside> freeze_;
     std::deque<StoringPoint> storing_;
     std::optional<PointReport> point_to_save_;
     std::deque<Chunk> to_submit_;

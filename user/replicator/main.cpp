@@ -91,6 +91,8 @@ int run(const Config& config, std::shared_ptr<const wire::TlsContext> tls) {
     }
     sd_notify(0, "STOPPING=1");
     if (!service.stop()) {
+        // A disk may hang in its freeze: the log is to name it all the same.
+        gate->open_for_good();
         spdlog::warn("a disk does not answer: ending without it");
         logger->flush();
         std::_Exit(0);

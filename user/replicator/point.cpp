@@ -17,6 +17,9 @@ namespace herald::replicator {
 namespace {
 
 constexpr std::chrono::milliseconds kFreezeDeadline{HERALD_FREEZE_DEADLINE_MS};
+// A disk that hangs keeps the freeze and the thaw for ever; the guardian thaws at its deadline, and
+// then nobody else waits for this disk any more.
+constexpr std::chrono::milliseconds kFreezeOver{HERALD_FREEZE_DEADLINE_MS + 2000};
 // Kept for the thaw itself.
 constexpr std::chrono::milliseconds kThawMargin{500};
 constexpr std::chrono::milliseconds kQuietPause{1};
@@ -52,7 +55,7 @@ hrl::Consistency consistency_of(const agent::DiskUse& use) {
 
 }  // namespace
 
-void DiskWorker::serve_points() {
+Result<void> DiskWorker::serve_points() {
     const auto every = std::chrono::seconds(host_.config.points_every_s);
     const auto now = Clock::now();
     if (!std::exchange(point_due_known_, true) && facts_.last_point) {
@@ -78,13 +81,15 @@ void DiskWorker::serve_points() {
             next_point_at_ = now + std::min<std::chrono::seconds>(every, kPointRetryMax);
             spdlog::warn("{}: scheduled point refused: {}", disk_.node().native(),
                          report.error().message);
+            auto left = leave_point();
+            if (!left) return left;
         }
     }
     for (;;) {
         std::shared_ptr<PendingPoint> pending;
         {
             const std::lock_guard lock(lock_);
-            if (points_.empty()) break;
+            if (points_.empty()) return {};
             pending = points_.front();
             points_.pop_front();
         }
@@ -100,6 +105,8 @@ void DiskWorker::serve_points() {
             spdlog::warn("{}: point '{}' refused: {}", disk_.node().native(), pending->request.name,
                          report.error().message);
             pending->answer.set_value(tl::unexpected<Error>(report.error()));
+            auto left = leave_point();
+            if (!left) return left;
         }
     }
 }
@@ -110,7 +117,7 @@ Result<void> DiskWorker::prepare_point(const PointRequest& request, const agent:
     CatchUp catch_up;
     for (;;) {
         {
-            const DiskWait::Mark mark(disk_wait_);
+            const DiskWait::Mark mark(disk_wait_, kWriteBackMax);
             auto synced = flush(use);
             if (!synced) return synced;
             // Writers of the bare device leave their bytes in its page cache.
@@ -175,7 +182,10 @@ Result<void> DiskWorker::read_frozen(std::span<const tracker::Extent> extents,
         auto copied = copy_all(deadline);
         if (!copied) return pass(copied);
         if (*copied == Copied::interrupted) return fail(ErrorKind::retry, "the session ended");
-        if (*copied == Copied::late) return refuse("the last changes could not all be read");
+        if (*copied == Copied::late) {
+            return refuse(reader_->in_flight() > 0 ? "the disk did not answer all reads"
+                                                   : "the last changes could not all be read");
+        }
         auto settled = stream_->settle();
         if (!settled) return pass(settled);
         if (*settled) return {};
@@ -187,6 +197,13 @@ Result<void> DiskWorker::read_frozen(std::span<const tracker::Extent> extents,
             return refuse("something outside the frozen filesystems went on writing to the disk");
         }
     }
+}
+
+Result<void> DiskWorker::leave_point() {
+    auto back = reads_back();
+    const DiskWait::Mark mark(disk_wait_);
+    freeze_.reset();
+    return back;
 }
 
 Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
@@ -222,14 +239,19 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     {
         phase("freezing");
         // Until the thaw: no state file is written, and the log waits in memory.
-        const std::lock_guard freeze_lock(host_.state->freeze_lock());
-        const agent::LogGate::Closed gate(*host_.log_gate);
-        std::optional<agent::Frozen> frozen;
+        const FreezeLock::Freeze freeze(host_.state->freeze_lock(), kFreezeOver);
+        const agent::LogGate::Closed gate(*host_.log_gate, kFreezeOver);
         const auto began = Clock::now();
+        const auto given_up = began + kFreezeDeadline + kThawMargin;
         if (!use->filesystems.empty()) {
-            auto taken = host_.freezer.freeze(use->filesystems, kFreezeDeadline);
-            if (!taken) return pass(taken, "freeze");
-            frozen.emplace(std::move(*taken));
+            const DiskWait::Mark mark(disk_wait_, kWriteBackMax);
+            freeze_ =
+                std::make_unique<FreezeAside>(host_.freezer, use->filesystems, kFreezeDeadline);
+            const auto taken = freeze_->frozen(given_up);
+            if (!taken) {
+                return fail(ErrorKind::retry, "freeze: the disk did not answer until the deadline");
+            }
+            if (!*taken) return pass(*taken, "freeze");
         }
         const auto deadline = began + kFreezeDeadline - kThawMargin;
         report.time_ns = wall_ns();
@@ -255,16 +277,30 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
             }
         }
         if (frozen_part) frozen_part = stream_->finish_scan(true, wall_ns());
-        if (frozen) thawed = frozen->thaw();
+        if (freeze_ && reader_->in_flight() > 0) {
+            // A thaw writes to the disk, which does not even read.
+            freeze_->leave_to_guardian();
+            thawed.frozen = Clock::now() - began;
+        } else if (freeze_) {
+            const DiskWait::Mark mark(disk_wait_);
+            if (const auto done = freeze_->thaw(given_up)) {
+                thawed = *done;
+            } else {
+                thawed.expired = true;
+                thawed.cause = "the disk did not answer the thaw";
+                thawed.frozen = Clock::now() - began;
+            }
+        }
         crash_point("replicator.thawed");
     }
     report.frozen_ms = ms(thawed.frozen);
     facts_.frozen_ms_total += report.frozen_ms;
     phase("thawed");
-    if (!frozen_part) return pass(frozen_part);
+    if (!frozen_part) return pass(frozen_part);  // always so with reads in flight
     if (thawed.expired) {
         return fail(ErrorKind::retry, "the freeze did not hold: {}", thawed.cause);
     }
+    freeze_.reset();
     if (thawed.guardian_lost) {
         spdlog::warn("{}: the guardian died during the freeze", disk_.node().native());
     }

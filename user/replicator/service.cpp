@@ -23,6 +23,9 @@ constexpr std::chrono::seconds kLastLookMax{2};
 // With the look below TimeoutStopSec of the unit. A freeze that a client holds (10 s) or a request
 // to a server that hangs (30 s) ends before that.
 constexpr std::chrono::seconds kStopMax{50};
+constexpr char kLeavingCause[] =
+    "unprotected, and the disk does not answer: it is let go when it does";
+constexpr char kLeavingRemedy[] = "look at the disk, its cable and path";
 constexpr char kMissingRemedy[] = "attach the disk, or cbtctl unprotect it";
 
 std::string text_of(const json& request, const char* key) {
@@ -74,6 +77,7 @@ void Service::start() {
 
 void Service::watch() {
     for (;;) {
+        let_go_of_leaving();
         look_for_missing();
         std::unique_lock lock(lock_);
         ++looks_;
@@ -143,6 +147,35 @@ void Service::look_for_missing() {
     }
 }
 
+// Its thread has ended.
+Result<void> Service::let_go(const WorkerPtr& worker) {
+    auto detached = worker->detach();
+    if (detached) host_.state->forget(worker->id());
+    const std::lock_guard lock(lock_);
+    std::erase_if(leaving_, [&](const Leaving& leaving) { return leaving.worker == worker; });
+    return detached;
+}
+
+void Service::let_go_of_leaving() {
+    std::vector<WorkerPtr> all;
+    {
+        const std::lock_guard lock(lock_);
+        for (const Leaving& leaving : leaving_) {
+            if (!leaving.waited_for) all.push_back(leaving.worker);
+        }
+    }
+    for (const WorkerPtr& worker : all) {
+        if (!worker->join_by(std::chrono::steady_clock::now())) continue;
+        const std::string name = worker->disk().node().native();
+        auto gone = let_go(worker);
+        if (gone) {
+            spdlog::info("{}: answered, and was let go", name);
+        } else {
+            spdlog::error("{}: {}", name, gone.error().message);
+        }
+    }
+}
+
 Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
     auto identity = agent::identify(path);
     if (!identity) return pass(identity);
@@ -156,6 +189,11 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
     }
     const std::lock_guard lock(lock_);
     if (stopped_) return fail(ErrorKind::retry, "the replicator is stopping");
+    for (const Leaving& leaving : leaving_) {
+        if (leaving.worker->id() == id) {
+            return fail(ErrorKind::retry, "{}: {}", path.native(), kLeavingCause);
+        }
+    }
     const auto found = workers_.find(id);
     if (found != workers_.end()) {
         const agent::DiskIdentity& theirs = found->second->disk();
@@ -184,11 +222,15 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
 }
 
 bool Service::stop() {
-    std::vector<WorkerPtr> all = workers();
+    std::vector<WorkerPtr> all;
     {
+        // At once: a disk that is added after this is refused, one added before is in here.
         const std::lock_guard lock(lock_);
         stopped_ = true;
+        for (const auto& [id, worker] : workers_) all.push_back(worker);
+        for (const Leaving& leaving : leaving_) all.push_back(leaving.worker);
         workers_.clear();
+        leaving_.clear();
         watch_wake_.notify_all();
     }
     for (const WorkerPtr& worker : all) worker->stop();
@@ -266,6 +308,13 @@ Result<Service::WorkerPtr> Service::find(const json& request) const {
             }
         }
     }
+    {
+        const std::lock_guard lock(lock_);
+        for (const Leaving& leaving : leaving_) {
+            if (leaving.worker->disk().node() != name) continue;
+            return fail(ErrorKind::retry, "{}: {}", name, kLeavingCause);
+        }
+    }
     return fail(ErrorKind::operator_needed, "{} is not protected: cbtctl protect {}", name, name);
 }
 
@@ -276,6 +325,12 @@ json Service::list() const {
     const std::lock_guard lock(lock_);
     for (const auto& [path, why] : missing_) {
         missing.push_back({{"path", path}, {"cause", why}, {"remedy", kMissingRemedy}});
+    }
+    for (const Leaving& leaving : leaving_) {
+        if (leaving.waited_for) continue;
+        missing.push_back({{"path", leaving.worker->disk().node().native()},
+                           {"cause", kLeavingCause},
+                           {"remedy", kLeavingRemedy}});
     }
     return {{"disks", disks}, {"missing", missing}};
 }
@@ -454,11 +509,22 @@ Result<json> Service::unprotect(const json& request) {
     if (!chosen) return pass(chosen);
     {
         const std::lock_guard lock(lock_);
-        workers_.erase((*worker)->id());
+        // Another connection has it already, or stop() does.
+        if (workers_.erase((*worker)->id()) == 0) {
+            return fail(ErrorKind::retry, "{} is being let go", disk.node().native());
+        }
+        leaving_.push_back({*worker, true});
     }
-    auto detached = (*worker)->detach();
-    if (!detached) return pass(detached);
-    host_.state->forget((*worker)->id());
+    (*worker)->stop();
+    if (!(*worker)->join_by(std::chrono::steady_clock::now() + kStopMax)) {
+        const std::lock_guard lock(lock_);
+        for (Leaving& leaving : leaving_) {
+            if (leaving.worker == *worker) leaving.waited_for = false;
+        }
+        return fail(ErrorKind::retry, "{}: {}", disk.node().native(), kLeavingCause);
+    }
+    auto gone = let_go(*worker);
+    if (!gone) return pass(gone);
     return json{{"ok", true}};
 }
 

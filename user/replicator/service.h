@@ -34,6 +34,10 @@ class Service {
 
   private:
     using WorkerPtr = std::shared_ptr<DiskWorker>;
+    struct Leaving {
+        WorkerPtr worker;
+        bool waited_for;  // by the connection that unprotects it; otherwise by the watcher
+    };
     Result<nlohmann::json> answer(const nlohmann::json& request,
                                   agent::ControlConnection& connection);
     Result<WorkerPtr> find(const nlohmann::json& request) const;
@@ -42,6 +46,8 @@ class Service {
     bool stopping() const;
     void watch();
     void look_for_missing();
+    void let_go_of_leaving();
+    Result<void> let_go(const WorkerPtr& worker);
     bool is_configured(const std::string& path) const;
     Result<bool> unprotect_missing(const std::string& path);
 
@@ -61,6 +67,7 @@ class Service {
     bool watch_ended_ = true;
     std::condition_variable watch_wake_;
     std::map<Uuid, WorkerPtr> workers_;
+    std::vector<Leaving> leaving_;                // unprotected, and not let go yet
     std::vector<WorkerPtr> given_up_;             // their threads hang: never to be destroyed
     std::map<std::string, std::string> missing_;  // path -> why
 

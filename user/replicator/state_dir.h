@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "user/base/file.h"
+#include "user/replicator/freeze_lock.h"
 #include "user/replicator/status.h"
 
 namespace herald::replicator {
@@ -46,7 +47,7 @@ class StateDir {
 
     const std::filesystem::path& path() const { return dir_; }
     // Held from before a freeze until after the thaw: one freeze at a time, no write meanwhile.
-    std::mutex& freeze_lock() { return freeze_lock_; }
+    FreezeLock& freeze_lock() { return freeze_lock_; }
 
   private:
     explicit StateDir(std::filesystem::path dir) : dir_(std::move(dir)) {}
@@ -55,7 +56,7 @@ class StateDir {
 
     std::filesystem::path dir_;
     Fd lock_file_;
-    std::mutex freeze_lock_;
+    FreezeLock freeze_lock_;
     mutable std::mutex lock_;  // guards chosen_
     std::vector<ChosenDisk> chosen_;
 };

@@ -39,6 +39,14 @@ Condition condition_of(const DiskStatus& status) {
         return {"stopped", "the replicator is stopping; writes are still tracked",
                 "start herald-replicator"};
     }
+    if (status.disk_silent) {
+        return {"degraded",
+                fmt::format("the disk has not answered for {} s: what is written to it is noted, "
+                            "and cannot be read",
+                            status.disk_silent->count()),
+                "look at the disk, its cable and path, and the kernel's log; Herald goes on by "
+                "itself when it answers"};
+    }
     if (!facts.error.empty()) {
         return {"degraded", facts.error, "see the cause; it is tried again by itself"};
     }

@@ -68,6 +68,9 @@ struct DiskStatus {
     std::string identity;
     uint64_t disk_bytes = 0;
     size_t points_waiting = 0;  // asked for, and not begun
+    // Set when the disk keeps its thread waiting for longer than one that works would: the facts
+    // are from before that.
+    std::optional<std::chrono::seconds> disk_silent;
     WorkerFacts facts;
     Uploader::View server;
     uint64_t now_ns = 0;

@@ -40,8 +40,9 @@ bool is_success(const wire::HttpResponse& response) { return response.status / 1
 
 }  // namespace
 
-Uploader::Uploader(UploaderOptions options, std::function<void()> on_change)
-    : options_(std::move(options)), on_change_(std::move(on_change)) {
+Uploader::Uploader(UploaderOptions options, std::function<void()> on_change,
+                   std::function<bool()> vouched)
+    : options_(std::move(options)), on_change_(std::move(on_change)), vouched_(std::move(vouched)) {
     for (unsigned i = 0; i < options_.session.uploads_max + 1; ++i) {
         clients_.push_back(std::make_unique<wire::HttpClient>(options_.server, options_.tls));
     }
@@ -109,7 +110,7 @@ void Uploader::work(size_t index) {
     std::unique_lock lock(lock_);
     while (!stop_) {
         const uint64_t now = now_ms();
-        auto action = session_ ? session_->next(now) : std::nullopt;
+        auto action = session_ ? session_->next(now, vouched_()) : std::nullopt;
         if (!action) {
             const auto wake = session_ ? session_->wake_ms() : std::nullopt;
             if (wake && *wake > now) {

@@ -2,8 +2,8 @@
 // Uploader: the threads that make a Session's requests, one HTTPS connection each.
 // Promise: answers to a session that is no longer the current one change nothing.
 // Callers: the disk's thread; view() from any. on_change is called from the upload threads after
-// every event; it must not block.
-// Owns: threads, connections, the session (under its lock) and its segments.
+// every event; it must not block. vouched likewise, under the lock: whether the disk is looked
+// after. Owns: threads, connections, the session (under its lock) and its segments.
 #pragma once
 
 #include <atomic>
@@ -28,7 +28,8 @@ struct UploaderOptions {
 
 class Uploader {
   public:
-    Uploader(UploaderOptions options, std::function<void()> on_change);
+    Uploader(UploaderOptions options, std::function<void()> on_change,
+             std::function<bool()> vouched);
     ~Uploader();
 
     // Replaces the session; what the one before held is dropped.
@@ -67,6 +68,7 @@ class Uploader {
 
     UploaderOptions options_;
     std::function<void()> on_change_;
+    std::function<bool()> vouched_;
     std::vector<std::unique_ptr<wire::HttpClient>> clients_;  // one per thread, then get()'s
     mutable std::mutex lock_;                                 // guards all below
     std::condition_variable wake_;

@@ -69,52 +69,62 @@ bool DiskWorker::under_pressure() const {
            unsent_bytes_max();
 }
 
+Result<void> DiskWorker::take_read(const DiskReader::Done& done) {
+    if (done.error != 0) {
+        // The first of a scan; a failing disk would fill the log that it may lie on.
+        if (stream_->unreadable().size() < kReadErrorsLogged) {
+            spdlog::warn("{}: read at byte {}: {}", disk_.node().native(), done.chunk.offset,
+                         errno_text(done.error));
+        }
+        if (stream_->unreadable().size() >= HERALD_UNREADABLE_BLOCKS_MAX) {
+            disk_failing_ = true;
+            return fail(ErrorKind::operator_needed,
+                        "more than {} blocks of 64 KiB cannot be read: the disk is failing and "
+                        "has to be replaced",
+                        HERALD_UNREADABLE_BLOCKS_MAX);
+        }
+        for (const Chunk& smaller : stream_->read_failed(done.chunk.id)) {
+            to_submit_.push_back(smaller);
+        }
+        return {};
+    }
+    facts_.sync_done_bytes += done.chunk.length;
+    return stream_->read_done(done.chunk.id, done.data, wall_ns());
+}
+
+Result<void> DiskWorker::reads_back(Clock::time_point until) {
+    const auto cancel = [&] {
+        for (const Chunk& chunk : to_submit_) stream_->cancel(chunk.id);
+        to_submit_.clear();
+    };
+    cancel();
+    Result<void> result;
+    while (result && reader_->in_flight() > 0 && Clock::now() < until) {
+        result =
+            reader_->wait([&](const DiskReader::Done& done) { return take_read(done); }, until);
+    }
+    cancel();
+    if (result) result = hand_over_segments();
+    return result;
+}
+
+Result<DiskWorker::Copied> DiskWorker::stop_short(Copied how, Clock::time_point until) {
+    auto back = reads_back(until);
+    if (!back) return pass(back);
+    return how;
+}
+
 Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point> deadline) {
     HERALD_ASSERT(to_submit_.empty());
     const uint64_t rate = host_.config.rate_limit_bytes_s;
-    const auto take = [&](const DiskReader::Done& done) -> Result<void> {
-        if (done.error != 0) {
-            // The first of a scan; a failing disk would fill the log that it may lie on.
-            if (stream_->unreadable().size() < kReadErrorsLogged) {
-                spdlog::warn("{}: read at byte {}: {}", disk_.node().native(), done.chunk.offset,
-                             errno_text(done.error));
-            }
-            if (stream_->unreadable().size() >= HERALD_UNREADABLE_BLOCKS_MAX) {
-                disk_failing_ = true;
-                return fail(ErrorKind::operator_needed,
-                            "more than {} blocks of 64 KiB cannot be read: the disk is failing and "
-                            "has to be replaced",
-                            HERALD_UNREADABLE_BLOCKS_MAX);
-            }
-            for (const Chunk& smaller : stream_->read_failed(done.chunk.id)) {
-                to_submit_.push_back(smaller);
-            }
-            return {};
-        }
-        facts_.sync_done_bytes += done.chunk.length;
-        return stream_->read_done(done.chunk.id, done.data, wall_ns());
-    };
-    const auto stop_short = [&](Copied how) -> Result<Copied> {
-        // What was read is emitted, what was only noted is to do again.
-        for (const Chunk& chunk : to_submit_) stream_->cancel(chunk.id);
-        to_submit_.clear();
-        while (reader_->in_flight() > 0) {
-            auto waited = reader_->wait(take);
-            if (!waited) return pass(waited);
-        }
-        for (const Chunk& chunk : to_submit_) stream_->cancel(chunk.id);
-        to_submit_.clear();
-        auto handed = hand_over_segments();
-        if (!handed) return pass(handed);
-        return how;
-    };
+    const auto until = deadline.value_or(Clock::time_point::max());
     rate_at_ = Clock::now();
     rate_tokens_ = double(rate) / 10;
     for (;;) {
         auto attended = attend();
         if (!attended) return pass(attended);
-        if (session_over()) return stop_short(Copied::interrupted);
-        if (deadline && Clock::now() >= *deadline) return stop_short(Copied::late);
+        if (session_over()) return stop_short(Copied::interrupted, until);
+        if (deadline && Clock::now() >= *deadline) return stop_short(Copied::late, until);
         bool held_back = false;
         while (reader_->room()) {
             if (to_submit_.empty()) {
@@ -139,7 +149,8 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
             to_submit_.pop_front();
         }
         if (reader_->in_flight() > 0) {
-            auto waited = reader_->wait(take);
+            auto waited =
+                reader_->wait([&](const DiskReader::Done& done) { return take_read(done); }, until);
             if (!waited) return pass(waited);
         } else if (!held_back && to_submit_.empty()) {
             return Copied::all;

@@ -51,6 +51,7 @@ Result<void> DiskWorker::run_session() {
     auto verdict = stream_->adopt(grant, wall_ns());
     if (!verdict) return pass(verdict);
     streaming_ = true;
+    looked_after_ = true;
     backlog_.reset();
     facts_.gap = verdict->gap;
     const Error lost{ErrorKind::retry, "the session ended before the server stored the point", 0};
@@ -71,7 +72,8 @@ Result<void> DiskWorker::run_session() {
         const auto pass_began = Clock::now();
         auto passed = one_pass();
         if (!passed) return passed;
-        serve_points();
+        auto served = serve_points();
+        if (!served) return served;
         const auto next = pass_began + std::chrono::milliseconds(host_.config.pass_interval_ms);
         do {
             auto attended = attend();

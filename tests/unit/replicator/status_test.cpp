@@ -36,6 +36,15 @@ TEST_CASE("a synchronised disk with an answering server is protected, with no ca
     REQUIRE(condition.cause.empty());
 }
 
+TEST_CASE("a disk that does not answer is not protected, whatever was known of it") {
+    DiskStatus status = healthy();
+    status.disk_silent = std::chrono::seconds(35);
+    const Condition condition = condition_of(status);
+    REQUIRE(condition.state == "degraded");
+    REQUIRE(says(condition.cause, "not answered for 35 s"));
+    REQUIRE_FALSE(condition.remedy.empty());
+}
+
 TEST_CASE("every state that is not protected has a cause") {
     DiskStatus status = healthy();
     for (auto phase : {WorkerPhase::attaching, WorkerPhase::asking, WorkerPhase::comparing,

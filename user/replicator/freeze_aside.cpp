@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "user/replicator/freeze_aside.h"
+
+namespace herald::replicator {
+
+FreezeAside::FreezeAside(const agent::Freezer& freezer,
+                         std::vector<agent::MountedFilesystem> filesystems,
+                         std::chrono::milliseconds deadline) {
+    thread_ = std::thread([this, &freezer, filesystems = std::move(filesystems), deadline] {
+        run(freezer, filesystems, deadline);
+    });
+}
+
+FreezeAside::~FreezeAside() {
+    {
+        const std::lock_guard lock(lock_);
+        let_go_ = true;
+        changed_.notify_all();
+    }
+    thread_.join();
+}
+
+std::optional<Result<void>> FreezeAside::frozen(Clock::time_point until) {
+    std::unique_lock lock(lock_);
+    changed_.wait_until(lock, until, [&] { return frozen_.has_value(); });
+    return frozen_;
+}
+
+std::optional<agent::Thawed> FreezeAside::thaw(Clock::time_point until) {
+    std::unique_lock lock(lock_);
+    let_go_ = true;
+    changed_.notify_all();
+    changed_.wait_until(lock, until, [&] { return thawed_.has_value(); });
+    return thawed_;
+}
+
+void FreezeAside::leave_to_guardian() {
+    const std::lock_guard lock(lock_);
+    let_go_ = to_guardian_ = true;
+    changed_.notify_all();
+}
+
+void FreezeAside::run(const agent::Freezer& freezer,
+                      const std::vector<agent::MountedFilesystem>& filesystems,
+                      std::chrono::milliseconds deadline) {
+    auto taken = freezer.freeze(filesystems, deadline);
+    std::unique_lock lock(lock_);
+    frozen_ = taken ? Result<void>() : Result<void>(pass(taken));
+    changed_.notify_all();
+    if (!taken) return;
+    changed_.wait(lock, [&] { return let_go_; });
+    const bool to_guardian = to_guardian_;
+    lock.unlock();
+    agent::Thawed thawed;
+    if (to_guardian) {
+        taken->leave_to_guardian();
+    } else {
+        thawed = taken->thaw();
+    }
+    lock.lock();
+    thawed_ = thawed;
+    changed_.notify_all();
+}
+
+}  // namespace herald::replicator
