@@ -67,8 +67,8 @@ class DirectoryStore : public ObjectStore {
             return fail_errno(err, fmt::format("name object {}", name));
         }
         crash_point("store.linked");
-        auto synced = sync_dir(path.parent_path());
-        if (!synced) return pass(synced);
+        auto named = make_name_durable(path);
+        if (!named) return pass(named);
         crash_point("store.put");
         return PutOutcome::created;
     }
@@ -163,9 +163,20 @@ class DirectoryStore : public ObjectStore {
 
     // Whoever named it may have died, or be about to, before its folder was synced.
     Result<PutOutcome> existed(const fs::path& path) {
-        auto synced = sync_dir(path.parent_path());
-        if (!synced) return pass(synced);
+        auto named = make_name_durable(path);
+        if (!named) return pass(named);
         return PutOutcome::existed;
+    }
+
+    // A file system that has given up (its disk failed) may say of a folder that all of it is
+    // synced: XFS does, once it has dropped what it had not written. It opens no file any more
+    // then, and never comes back by itself: what opens now was synced by one that was alive.
+    static Result<void> make_name_durable(const fs::path& path) {
+        auto synced = sync_dir(path.parent_path());
+        if (!synced) return synced;
+        auto there = herald::open_file(path, O_RDONLY);
+        if (!there) return pass(there);
+        return {};
     }
 
     // Makes the folder and those above it, each durable in its parent. A folder that is merely
