@@ -55,7 +55,7 @@ uint64_t DiskWorker::share_bytes() const {
 
 // Shrinks at once when another disk is protected.
 uint64_t DiskWorker::unsent_bytes_max() const {
-    return std::min<uint64_t>(share_bytes() / 4 * 3, HERALD_UNSENT_BYTES_MAX);
+    return std::min<uint64_t>(share_bytes() / 2, HERALD_UNSENT_BYTES_MAX);
 }
 
 DiskWorker::~DiskWorker() {

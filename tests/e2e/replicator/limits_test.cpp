@@ -89,8 +89,8 @@ TEST_CASE("disks protected later take their share of the memory from those there
     machine.site().server().signal(SIGSTOP);
     sh("dd if=/dev/urandom of=" + machine.disk().device() +
        " bs=1M count=60 oflag=direct status=none");
-    // An eighth of it all, three quarters of that for segments; and one segment that was open.
-    constexpr uint64_t kShare = HERALD_REPLICATOR_BYTES_MAX / 8 / 4 * 3;
+    // An eighth of it all, half of that for segments; and one segment that was open.
+    constexpr uint64_t kShare = HERALD_REPLICATOR_BYTES_MAX / 8 / 2;
     constexpr uint64_t kMost = kShare + HERALD_SEGMENT_BYTES_DEFAULT;
     uint64_t most = 0;
     for (int i = 0, full = 0; i < 600 && full < 40; ++i) {
