@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What every file of the tree keeps to: SPDX line, ASCII source, no work left open, a README per folder."""
+"""What every file of the tree keeps to: SPDX line, ASCII source, no work left open, a README per folder; and that
+the target that a user builds has all that is installed."""
 import pathlib
 import re
 import subprocess
@@ -41,6 +42,11 @@ def main() -> int:
             wrong.append(f"{folder}: no README.md")
         elif len(readme.read_text().splitlines()) > README_LINES_MAX:
             wrong.append(f"{folder}/README.md: more than {README_LINES_MAX} lines")
+    text = (root / "CMakeLists.txt").read_text()
+    built = set(re.search(r"add_custom_target\(programs DEPENDS ([^)]*)\)", text)[1].split())
+    installed = {name for names in re.findall(r"install\(TARGETS (.*?)\s+DESTINATION", text, re.S) for name in names.split()}
+    for name in sorted(installed - built):
+        wrong.append(f"CMakeLists.txt: {name} is installed, but the target 'programs' does not build it")
     print(f"{len(names)} files checked, {len(wrong)} wrong")
     for line in wrong:
         print(line)
