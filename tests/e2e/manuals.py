@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Man pages, --help and documentation speak of the same programs: every option that one of them explains exists and
 is in the other; every command line that is shown has verbs and options that there are; every verb's help has an
-example; the units pass systemd-analyze."""
+example; every configuration value that a page documents is accepted by --check-config; the units pass
+systemd-analyze."""
+import json
 import os
 import pathlib
 import re
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 
 from rig import BIN, ROOT, SKIPPED
 
@@ -109,6 +112,52 @@ def check_commands(where: str, text: str, programs: dict[str, Program]) -> int:
     return count
 
 
+def documented_values(page: pathlib.Path):
+    """(section, key, value) of each literal in a page's CONFIGURATION: the words of a choice ("auto, pread or x."), what
+    follows "Default:", and what stands in parentheses, one for each key of its paragraph."""
+    configuration = page.read_text().partition(".SH CONFIGURATION\n")[2].partition("\n.SH ")[0]
+    for paragraph in configuration.split("\n.TP\n")[1:]:
+        tag, _, text = paragraph.partition("\n")
+        names = re.sub(r"[\",]", " ", tag.partition(" ")[2]).split()
+        section = names.pop(0).strip("[]") if names[0].startswith("[") else ""
+        keys = [(section, name) if section else tuple(name.split(".")) for name in names]
+        text = re.sub(r"^\.[BI]R? ", "", text, flags=re.M).replace("\n", " ")
+        choice = re.match(r"\w+(?:, \w+)* or \w+(?=\.)", text)
+        if choice:
+            yield from ((*keys[0], word) for word in re.split(r", | or ", choice[0]))
+        default = re.search(r"Default: (\S+?)( and \S+?)? ?[.,](?: |$)", text)
+        if default:
+            said = [word.removeprefix(" and ") for word in default.groups() if word]
+        else:
+            groups = [group.partition(";")[0].split(", ") for group in re.findall(r"\(([^)]*)\)", text)]
+            said = [word.strip('"') for group in groups for word in group if re.fullmatch(r'\d+|"[^"]+"', word)]
+        if said and len(said) != len(keys):
+            wrong.append(f"{page.name}: {tag}: {len(keys)} keys, and values for {len(said)}: {said}")
+        yield from ((*key, int(word) if word.isdigit() else word) for key, word in zip(keys, said))
+
+
+def check_configurations() -> int:
+    """Each documented value, alone in a configuration that 'herald init' made."""
+    count = 0
+    with tempfile.TemporaryDirectory(prefix="herald-manuals-") as folder:
+        text_of(BIN / "herald", "init", f"{folder}/site", "--server-host", "127.0.0.1")
+        for program, made in (("herald-replicator", "machine/replicator.toml"),
+                              ("herald-process-server", "server/process-server.toml")):
+            made = pathlib.Path(folder, "site", made)
+            for section, key, value in documented_values(MAN / f"{program}.8"):
+                count += 1
+                config = tomllib.loads(made.read_text())
+                config.setdefault(section, {})[key] = value
+                tried = made.with_name("tried.toml")
+                tried.write_text("".join(f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items())
+                                         for name, keys in config.items()))
+                done = subprocess.run([BIN / program, "--config", tried, "--check-config"], capture_output=True, text=True,
+                                      timeout=60)
+                if done.returncode != 0:
+                    wrong.append(f"{program}.8 documents {section}.{key} = {value!r}: {done.stdout}{done.stderr}".strip())
+    return count
+
+
 def check_units():
     """The units as they stand, with programs where they name them."""
     if not shutil.which("systemd-analyze"):
@@ -147,11 +196,12 @@ def main() -> int:
         text = page.read_text()
         code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text) + re.findall(r"^ *```sh.*?\n(.*?)^ *```", text, re.S | re.M)
         count += check_commands(str(page.relative_to(ROOT)), "\n".join(code), programs)
+    values = check_configurations()
     skipped = check_units()
     for line in wrong:
         print(line)
-    print(f"{len(programs)} programs, {count} command lines, {len(wrong)} wrong")
-    return 1 if wrong or count < 50 else skipped
+    print(f"{len(programs)} programs, {count} command lines, {values} configuration values, {len(wrong)} wrong")
+    return 1 if wrong or count < 50 or values < 25 else skipped
 
 
 if __name__ == "__main__":
