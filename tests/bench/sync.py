@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import pathlib
-import random
 import subprocess
 import sys
 import tempfile
@@ -28,17 +27,6 @@ def peak_rss_mib(pid: int) -> float:
     raise RuntimeError("no VmHWM")
 
 
-def fill(path: pathlib.Path, mib: int) -> None:
-    """As tests/bench/compressible.h: runs of 64 random bytes, each twice: about 2 : 1 under LZ4."""
-    rng = random.Random(1)
-    chunk = b"".join(run * 2 for run in (rng.randbytes(64) for _ in range(1 << 17)))  # 16 MiB
-    with open(path, "r+b") as file:
-        for number in range(mib // 16):
-            file.write(number.to_bytes(64, "little") + chunk[64:])
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -50,7 +38,7 @@ def main() -> int:
         subprocess.run([BIN / "bench_floor", "--json", out.name] + (["--quick"] if args.quick else []), check=True)
         floor = json.loads(pathlib.Path(out.name).read_text())
     with Rig(size_mib=mib, mounted=False) as rig:
-        fill(pathlib.Path(rig.loop), mib)
+        subprocess.run([BIN / "bench_floor", "--fill", rig.loop], check=True)
         rig.start()
         pids = {name: rig.processes[name].pid for name in ("replicator", "server")}
         before = {name: cpu_seconds(pid) for name, pid in pids.items()}
@@ -64,9 +52,12 @@ def main() -> int:
         gb = (mib << 20) / 1e9
         cpu = {name: (cpu_seconds(pid) - before[name]) / gb for name, pid in pids.items()}
         rss = {name: peak_rss_mib(pid) for name, pid in pids.items()}
+        packed = (mib << 20) / rig.status()["sent_bytes"]
     total = sum(cpu.values())
     ratio = total / floor["cpu_s_per_gb"]
-    print(f"initial sync of {mib} MiB at {floor['ratio']:.2f} : 1: {seconds:.1f} s, {(mib << 20) / 1e6 / seconds:.0f} MB/s")
+    if abs(packed - floor["ratio"]) > 0.02:
+        raise AssertionError(f"the segments are packed at {packed:.2f} : 1, the floor at {floor['ratio']:.2f} : 1")
+    print(f"initial sync of {mib} MiB at {packed:.2f} : 1: {seconds:.1f} s, {(mib << 20) / 1e6 / seconds:.0f} MB/s")
     print(f"CPU s/GB: replicator {cpu['replicator']:.2f} + server {cpu['server']:.2f} = {total:.2f}; "
           f"floor {floor['cpu_s_per_gb']:.2f}; {ratio:.2f} times the floor (goal 1.5)")
     print(f"peak RSS MiB: replicator {rss['replicator']:.0f}, server {rss['server']:.0f} (limit 256)")
