@@ -26,7 +26,7 @@ tl::expected<uint64_t, ServerResponse> epoch_of(const RequestHead& head) {
 
 }  // namespace
 
-Result<std::string> MachineRequests::look_at_space(uint64_t bytes) {
+Result<std::string> MachineRequests::look_at_space() {
     const auto note = [](const char* what, std::atomic<SpaceState>& newest, SpaceState now,
                          const store::StoreSpace& space) -> std::string {
         const SpaceState before = newest.exchange(now);
@@ -41,11 +41,10 @@ Result<std::string> MachineRequests::look_at_space(uint64_t bytes) {
     if (!store) return pass(store);
     auto catalog = catalog_.space();
     if (!catalog) return pass(catalog);
-    const std::string catalog_full =
-        note("catalog", catalog_space_, space_state(catalog_limits(options_.space), *catalog, 0),
-             *catalog);
+    const std::string catalog_full = note(
+        "catalog", catalog_space_, space_state(catalog_limits(options_.space), *catalog), *catalog);
     const std::string store_full =
-        note("store", store_space_, space_state(options_.space, *store, bytes), *store);
+        note("store", store_space_, space_state(options_.space, *store), *store);
     return store_full.empty() ? catalog_full : store_full;
 }
 
@@ -59,8 +58,7 @@ tl::expected<size_t, ServerResponse> MachineRequests::admit_segment(const Reques
     const uint64_t newest = (*gate)->epoch();
     if (*epoch != newest) return Refusal(fenced(newest));
     last_heard_.hear(route.disk);
-    // A body too large for any store is answered 413 by what asks us, not "full".
-    auto full = look_at_space(std::min<uint64_t>(head.content_bytes, HERALD_SEGMENT_BYTES_MAX));
+    auto full = look_at_space();
     if (!full) return Refusal(trouble(full.error(), options_.retry_after_s));
     if (!full->empty()) return refuse(507, wire::kErrorFull, *full, options_.retry_after_s);
     return size_t{HERALD_SEGMENT_BYTES_MAX};

@@ -35,8 +35,8 @@ class MachineRequests {
     wire::ServerResponse digests(const wire::RequestHead& head, const Route& route);
 
   private:
-    // Why a segment of so many bytes is not taken now; empty when it is.
-    Result<std::string> look_at_space(uint64_t bytes);
+    // Why no segment is taken now; empty when they are.
+    Result<std::string> look_at_space();
     wire::ServerResponse answer(const Route& route, const TakeOutcome& taken);
 
     store::ObjectStore& store_;

@@ -125,12 +125,12 @@ ServerResponse OperatorRequests::status(const wire::ServerCounters& counters) {
     status.version = HERALD_VERSION;
     status.free_bytes = free->free_bytes;
     status.total_bytes = free->total_bytes;
-    status.store_state = to_string(space_state(options_.space, *free, 0));
+    status.store_state = to_string(space_state(options_.space, *free));
     auto catalog = catalog_.space();
     if (!catalog) return trouble(catalog.error(), options_.retry_after_s);
     status.catalog_free_bytes = catalog->free_bytes;
     status.catalog_total_bytes = catalog->total_bytes;
-    status.catalog_state = to_string(space_state(catalog_limits(options_.space), *catalog, 0));
+    status.catalog_state = to_string(space_state(catalog_limits(options_.space), *catalog));
     status.connections = counters.connections;
     status.requests = counters.requests;
     auto rows = catalog_.disks();

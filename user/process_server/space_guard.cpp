@@ -17,11 +17,14 @@ constexpr uint64_t kCatalogFreeBytesPlenty = 1u << 30;
 SpaceLimits catalog_limits(SpaceLimits limits) {
     limits.free_bytes_min = std::min(limits.free_bytes_min, kCatalogFreeBytesMin);
     limits.free_bytes_plenty = std::min(limits.free_bytes_plenty, kCatalogFreeBytesPlenty);
+    limits.object_bytes_max = 0;
     return limits;
 }
 
-SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space, uint64_t bytes) {
-    if (space.free_bytes < bytes || space.free_bytes - bytes < limits.free_bytes_min) {
+SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space) {
+    // Not by addition: nearly all numbers are allowed for the least.
+    if (space.free_bytes < limits.object_bytes_max ||
+        space.free_bytes - limits.object_bytes_max < limits.free_bytes_min) {
         return SpaceState::full;
     }
     if (space.free_bytes >= limits.free_bytes_plenty) return SpaceState::ok;
@@ -35,8 +38,8 @@ SpaceState space_state(const SpaceLimits& limits, const store::StoreSpace& space
 
 const char* full_place(const SpaceLimits& limits, const store::StoreSpace& store,
                        const store::StoreSpace& catalog) {
-    if (space_state(limits, store, 0) == SpaceState::full) return "store";
-    if (space_state(catalog_limits(limits), catalog, 0) == SpaceState::full) return "catalog";
+    if (space_state(limits, store) == SpaceState::full) return "store";
+    if (space_state(catalog_limits(limits), catalog) == SpaceState::full) return "catalog";
     return nullptr;
 }
 

@@ -15,8 +15,9 @@ TEST_CASE("the state of a store follows its free share, with a floor and a plent
     SpaceLimits limits;
     limits.free_bytes_min = 10;
     limits.free_bytes_plenty = 100000;
-    const auto at = [&](uint64_t free, uint64_t bytes = 0) {
-        return space_state(limits, {10000, free}, bytes);
+    const auto at = [&](uint64_t free, uint64_t object_bytes_max = 0) {
+        limits.object_bytes_max = object_bytes_max;
+        return space_state(limits, {10000, free});
     };
     CHECK(at(10000) == SpaceState::ok);
     CHECK(at(3100) == SpaceState::ok);
@@ -28,12 +29,17 @@ TEST_CASE("the state of a store follows its free share, with a floor and a plent
     CHECK(at(100, 90) == SpaceState::slow);
     CHECK(at(100, 91) == SpaceState::full);
     CHECK(at(100, ~0ull) == SpaceState::full);
-    CHECK(space_state(limits, {~0ull, 100000}, 0) == SpaceState::ok);
-    CHECK(space_state(limits, {0, 0}, 0) == SpaceState::full);
+    limits.object_bytes_max = 0;
+    CHECK(space_state(limits, {~0ull, 100000}) == SpaceState::ok);
+    CHECK(space_state(limits, {0, 0}) == SpaceState::full);
+    CHECK(space_state({}, {~0ull, (528ull << 20) - 1}) == SpaceState::full);
+    CHECK(space_state({}, {~0ull, 528ull << 20}) == SpaceState::slow);
+    // The same numbers of a catalog: its floor is its own, and no segment goes there.
+    CHECK(space_state(process_server::catalog_limits({}), {~0ull, 16 << 20}) == SpaceState::slow);
 }
 
 TEST_CASE("a full store answers 507, keeps what was acknowledged and goes on by itself") {
-    test::SmallFilesystem small(6 << 20);
+    test::SmallFilesystem small(22 << 20);
     if (!small.mounted()) {
         std::puts("SKIPPED: mounting a small tmpfs needs root");
         return;
@@ -43,13 +49,24 @@ TEST_CASE("a full store answers 507, keeps what was acknowledged and goes on by 
     std::filesystem::create_directory_symlink(small.path(), dir.path() / "store");
     test::ServiceFixture fixture(dir.path());
     fixture.options.retry_after_s = 7;
+    fixture.options.space.free_bytes_min = 1 << 20;
     REQUIRE(fixture.open());
     const Uuid machine = Uuid::random();
     const Uuid disk = Uuid::random();
     constexpr uint64_t kDisk = 64 << 20;
     REQUIRE(fixture.ask_session(machine, disk, Uuid::random(), kDisk).status == 200);
     test::StreamBuilder stream(machine, disk, kDisk);
-    stream.activation();
+    stream.activation().scan_begin().scan_end();
+    // What is refused, and what operators read, is one verdict.
+    const auto told = [&] {
+        auto disks =
+            wire::decode_disks(test::body_of(fixture.send(fixture.operator_head("/v1/disks"), {})));
+        auto status = wire::decode_server_status(
+            test::body_of(fixture.send(fixture.operator_head("/v1/status"), {})));
+        REQUIRE(disks);
+        REQUIRE(status);
+        return disks->at(0).state + ", " + status->store_state;
+    };
     uint64_t stored = 0;
     std::optional<hrl::Segment> refused;
     for (int i = 0; i < 100 && !refused; ++i) {
@@ -58,7 +75,9 @@ TEST_CASE("a full store answers 507, keeps what was acknowledged and goes on by 
         std::mt19937_64 random{uint64_t(i)};
         for (size_t at = 0; at < noise.size(); at += 8) store_le<uint64_t>(&noise[at], random());
         hrl::Segment segment = stream.write(0, noise).segment();
+        const bool full = told().ends_with(", full");
         auto response = fixture.put(segment);
+        CHECK((response.status != 200) == full);
         if (response.status == 200) {
             stored = segment.last_position;
             continue;
@@ -69,16 +88,19 @@ TEST_CASE("a full store answers 507, keeps what was acknowledged and goes on by 
     }
     REQUIRE(refused);
     REQUIRE(stored > 0);
+    CHECK(told() == "paused, full");
     CHECK((*fixture.catalog().disk(disk))->head == stored);
     // Opening again on the full disk loses nothing.
     REQUIRE(fixture.open());
     CHECK((*fixture.catalog().disk(disk))->head == stored);
     CHECK(fixture.objects() == (*fixture.catalog().disk(disk))->segments);
     CHECK(test::outcome_of(fixture.put(*refused)) == "507 store_full");
-    const std::string larger = "size=16777216";
+    CHECK(told() == "paused, full");
+    const std::string larger = "size=67108864";
     REQUIRE(::mount("tmpfs", small.path().c_str(), "tmpfs", MS_REMOUNT, larger.c_str()) == 0);
     CHECK(test::outcome_of(fixture.put(*refused)) ==
           "stored " + std::to_string(refused->last_position));
+    CHECK(told().starts_with("protected, "));
 }
 
 TEST_CASE("a catalog without room is a full store: nothing is lost and it goes on by itself") {

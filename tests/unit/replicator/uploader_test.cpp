@@ -47,8 +47,8 @@ struct Fixture {
             return answer(head, body);
         };
         server.handler.put_bytes_max = 1 << 20;
-        UploaderOptions options{{"127.0.0.1", server.server->port()},
-                                certificates().context("machine"), disk, {}};
+        UploaderOptions options{
+            {"127.0.0.1", server.server->port()}, certificates().context("machine"), disk, {}};
         options.session.look_ms = 30;
         options.session.unvouched_ms = 10;
         uploader = std::make_unique<Uploader>(
@@ -94,7 +94,9 @@ struct Fixture {
         request.block_bytes = HERALD_BLOCK_BYTES;
         uploader->begin(request);
     }
-    bool is_granted() { return wait_until([&] { return uploader->view().grant.has_value(); }); }
+    bool is_granted() {
+        return wait_until([&] { return uploader->view().grant.has_value(); });
+    }
     // Time to look came so often since now, whatever the host does meanwhile.
     bool was_asked_again(int times) {
         const int end = vouched_asked + times;
