@@ -32,18 +32,24 @@ constexpr std::chrono::milliseconds kServedMax{3000};
 TEST_CASE("headers without end are refused at the limit") {
     TestSite site;
     const auto tls = tls_files(site.site() / "operator", "operator");
-    auto raw = RawTls::connect(site.port(), tls);
-    REQUIRE(raw);
-    REQUIRE(raw->write("GET /v1/status HTTP/1.1\r\nHost: x\r\n"));
     const std::string line = "X-More: " + std::string(1000, 'a') + "\r\n";
-    size_t sent = 0;
-    while (sent < (64u << 20) && raw->write(line)) sent += line.size();
-    // It stops taking them once it has refused; what the socket's buffers hold is on top.
-    CHECK(sent < (32u << 20));
-    const std::string answer = raw->read_head(std::chrono::seconds(5));
-    INFO(answer);
-    CHECK((answer.empty() || answer.starts_with("HTTP/1.1 431") ||
-           answer.starts_with("HTTP/1.1 400")));
+    std::string answer;
+    // A client that looks for an answer while it sends, and one that does not.
+    for (const bool looks : {true, false}) {
+        CAPTURE(looks);
+        auto raw = RawTls::connect(site.port(), tls);
+        REQUIRE(raw);
+        REQUIRE(raw->write("GET /v1/status HTTP/1.1\r\nHost: x\r\n"));
+        size_t sent = 0;
+        while (sent < (64u << 20) && raw->write(line)) {
+            sent += line.size();
+            if (looks && raw->has_input()) answer = raw->read_head(std::chrono::seconds(1));
+            if (looks && !answer.empty()) break;
+        }
+        // It stops taking them once it has refused; what the socket's buffers hold is on top.
+        CHECK(sent < (32u << 20));
+    }
+    CHECK(answer.starts_with("HTTP/1.1 431 "));
     CHECK(served_in(site) < kServedMax);
     check_server_memory(site);
 }

@@ -51,7 +51,7 @@ class LoopDevice {
 
 bool can_use_devices() {
     if (::geteuid() == 0 && ::access("/dev/loop-control", W_OK) == 0) return true;
-    std::cout << "Part left out: block device targets need root and loop devices\n";
+    std::cout << "SKIPPED: block device targets need root and loop devices\n";
     return false;
 }
 
@@ -77,7 +77,7 @@ TEST_CASE("a block device is overwritten only with --force, never mounted, never
     LoopDevice large(site.dir() / "large", 12u << 20);
     LoopDevice small(site.dir() / "small", 4u << 20);
     if (!large.good() || !small.good()) {
-        std::cout << "Part left out: no loop device is free\n";
+        std::cout << "SKIPPED: no loop device is free\n";
         return;
     }
     const auto too_small = restore_to(small.path(), true);
@@ -119,7 +119,7 @@ TEST_CASE("a device that a failed restore wrote on is said to be incomplete") {
     stream.deliver(*machine, "point");
     LoopDevice device(site.dir() / "device", 1u << 20);
     if (!device.good()) {
-        std::cout << "Part left out: no loop device is free\n";
+        std::cout << "SKIPPED: no loop device is free\n";
         return;
     }
     REQUIRE(replace_file(site.stored_files()[0], as_bytes("rotten")));

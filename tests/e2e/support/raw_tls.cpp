@@ -82,6 +82,11 @@ bool RawTls::write(std::string_view bytes) {
     return taken;
 }
 
+bool RawTls::has_input() const {
+    pollfd event{fd_.get(), POLLIN, 0};
+    return ::poll(&event, 1, 0) > 0;
+}
+
 std::string RawTls::read_head(std::chrono::milliseconds most) {
     set_timeouts(fd_.get(), most);
     std::string text;

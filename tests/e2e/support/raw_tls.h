@@ -31,6 +31,8 @@ class RawTls {
                                          int version = TLS1_3_VERSION);
     // False when the other side no longer takes it.
     bool write(std::string_view bytes);
+    // Something came; a session ticket, perhaps, of which read_head() makes nothing.
+    bool has_input() const;
     // What comes until the other side closes, the time is over or a whole answer head is there.
     std::string read_head(std::chrono::milliseconds most);
 
