@@ -35,6 +35,15 @@ void LastHeard::hear(const Uuid& disk) {
     if (moment.at >= heard.at) heard = moment;
 }
 
+void LastHeard::note_store(const Uuid& disk, const std::string& why) {
+    const std::lock_guard hold(lock_);
+    if (why.empty()) {
+        refused_.erase(disk);
+    } else {
+        refused_[disk] = why;
+    }
+}
+
 void LastHeard::judge(wire::DiskInfo& disk) const {
     Moment since = started_;
     bool heard = false;
@@ -43,6 +52,11 @@ void LastHeard::judge(wire::DiskInfo& disk) const {
         if (const auto found = heard_.find(disk.disk); found != heard_.end()) {
             since = found->second;
             heard = true;
+        }
+        const auto refused = refused_.find(disk.disk);
+        if (refused != refused_.end() && disk.cause.empty()) {
+            disk.state = "paused";
+            disk.cause = refused->second;
         }
     }
     // After the look: a machine that spoke meanwhile was not heard in the future.

@@ -119,7 +119,19 @@ ServerResponse MachineRequests::put_segment(const RequestHead& head, const Route
     }
     crash_point("service.verified");
     auto taken = (*gate)->take(std::move(*upload), body);
-    if (!taken) return trouble(taken.error(), options_.retry_after_s);
+    if (!taken) {
+        ServerResponse answer = trouble(taken.error(), options_.retry_after_s);
+        if (answer.status == 507) {
+            last_heard_.note_store(
+                route.disk,
+                fmt::format("the server cannot store more: {}; what was acknowledged is "
+                            "kept",
+                            taken.error().message));
+        }
+        return answer;
+    }
+    // One that waits for the head says nothing of the head.
+    if (taken->head >= route.first) last_heard_.note_store(route.disk, "");
     if (!taken->refusal.empty()) {
         spdlog::warn("disk {}: refused: {}", to_string(route.disk), taken->refusal);
         return error_response(400, wire::kErrorCorrupt, taken->refusal);

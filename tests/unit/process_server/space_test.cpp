@@ -118,7 +118,13 @@ TEST_CASE("a catalog without room is a full store: nothing is lost and it goes o
     constexpr uint64_t kDisk = 1ull << 30;
     REQUIRE(fixture.ask_session(machine, disk, Uuid::random(), kDisk).status == 200);
     test::StreamBuilder stream(machine, disk, kDisk);
-    stream.activation();
+    stream.activation().scan_begin().scan_end();
+    const auto told = [&] {
+        auto disks =
+            wire::decode_disks(test::body_of(fixture.send(fixture.operator_head("/v1/disks"), {})));
+        REQUIRE(disks);
+        return disks->at(0);
+    };
     uint64_t stored = 0;
     std::optional<hrl::Segment> refused;
     for (uint64_t i = 0; i < 1000 && !refused; ++i) {
@@ -137,9 +143,10 @@ TEST_CASE("a catalog without room is a full store: nothing is lost and it goes o
     REQUIRE(refused);
     REQUIRE(stored > 0);
     CHECK(test::outcome_of(fixture.put(*refused)) == "507 store_full");
-    // What is there can be read meanwhile.
+    // What is there can be read meanwhile. No limit says full here: the refusal itself is told.
     CHECK((*fixture.catalog().disk(disk))->head == stored);
-    CHECK(fixture.send(fixture.operator_head("/v1/disks"), {}).status == 200);
+    CHECK(told().state == "paused");
+    CHECK(told().cause.find("the server cannot store more: ") == 0);
     // Its object waits for the row; a restart makes garbage of it.
     CHECK(fixture.objects() == (*fixture.catalog().disk(disk))->segments + 1);
     REQUIRE(fixture.open());
@@ -149,6 +156,7 @@ TEST_CASE("a catalog without room is a full store: nothing is lost and it goes o
     REQUIRE(::mount("tmpfs", small.path().c_str(), "tmpfs", MS_REMOUNT, larger.c_str()) == 0);
     CHECK(test::outcome_of(fixture.put(*refused)) ==
           "stored " + std::to_string(refused->last_position));
+    CHECK(told().state == "protected");
 }
 
 TEST_CASE("below the floor a segment is refused before its body is read, and the status says so") {
