@@ -61,8 +61,8 @@ struct DiskInfo {
     uint64_t stored_bytes = 0;     // segment files
     uint64_t newest_point_ns = 0;  // 0: none
     uint64_t points = 0;
-    // "initial sync", "fuzzy", "protected": what the stream's end allows; "paused": the server is
-    // full; "silent": nobody knows, because the machine does not speak.
+    // "initial sync", "fuzzy", "protected": what the stream's end allows; "paused": the server
+    // cannot store more; "silent": nobody knows, because the machine does not speak.
     std::string state;
     std::string cause;  // why it is not "protected"; empty when it is
     // When the disk's machine last spoke of it, by the server's clock; 0: not since the server
