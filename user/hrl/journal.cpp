@@ -68,6 +68,7 @@ Result<std::unique_ptr<Journal>> open_segment(std::unique_ptr<ByteSource> source
     facts.epoch = header.epoch;
     facts.disk_bytes = header.disk_bytes;
     facts.contents = header.contents;
+    facts.features_optional = header.features_optional;
     facts.sealed = header.sealed_by != SealedBy::nobody;
     facts.first_position = header.first_position;
     facts.created_ns = header.created_ns;
