@@ -3,10 +3,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 
 #include "tools/hrl/disk_bounds.h"
 #include "tools/hrl/inputs.h"
@@ -49,22 +51,37 @@ struct Target {
     uint64_t bytes = 0;  // what it holds, before anything is applied
 };
 
-// By whatever name: a link, another path, another node of the same device.
+// The file whose bytes a loop device shows; none for other devices.
+std::filesystem::path backing_file(const struct stat& st) {
+    if (!S_ISBLK(st.st_mode)) return {};
+    std::ifstream in(fmt::format("/sys/dev/block/{}:{}/loop/backing_file", major(st.st_rdev),
+                                 minor(st.st_rdev)));
+    std::string name;
+    std::getline(in, name);
+    return name;
+}
+
+bool same_file(const struct stat& a, const struct stat& b) {
+    if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode)) return a.st_rdev == b.st_rdev;
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// By whatever name: a link, another path, another node of the same device, a loop device.
 Result<void> must_be_no_input(const Target& target, const std::vector<Input>& inputs,
                               const std::filesystem::path& name) {
     struct stat st {};
     if (::fstat(target.fd.get(), &st) != 0) {
         return fail_errno(errno, fmt::format("stat {}", name.native()));
     }
+    struct stat behind {};
+    const auto backing = backing_file(st);
+    const bool is_loop = !backing.empty() && ::stat(backing.c_str(), &behind) == 0;
     for (const Input& input : inputs) {
         struct stat other {};
         if (::stat(input.file.c_str(), &other) != 0) {
             return fail_errno(errno, fmt::format("stat {}", input.file.native()));
         }
-        const bool same_file = st.st_dev == other.st_dev && st.st_ino == other.st_ino;
-        const bool same_device =
-            S_ISBLK(st.st_mode) && S_ISBLK(other.st_mode) && st.st_rdev == other.st_rdev;
-        if (!same_file && !same_device) continue;
+        if (!same_file(st, other) && !(is_loop && same_file(behind, other))) continue;
         return fail(ErrorKind::operator_needed,
                     "{} is one of the journals ({}): give the image that they are to change",
                     name.native(), input.file.native());

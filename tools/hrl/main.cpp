@@ -19,8 +19,8 @@ namespace {
 
 constexpr const char* kStatuses =
     "Exit status: 0 all is well; 1 a file is damaged or torn; 2 it could not be done (wrong\n"
-    "usage, no such file, target exists, no key, standard output is full); 3 the journals that\n"
-    "were compared differ. Of several files with verify, 2 takes precedence over 1.";
+    "usage, no such file, no key, target exists, standard output is full);\n"
+    "3 the journals that were compared differ. With verify, 2 takes precedence over 1.";
 
 // An option whose text `parse` understands, or not.
 template <class Parse>
