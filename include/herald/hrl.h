@@ -5,6 +5,7 @@
  * change, new fields only come behind the old ones (each struct says how long the caller's is).
  * Callers: one thread for each reader. Owns: what open gives, until close.
  * Failure: functions return HERALD_HRL_* below; herald_hrl_error() says what happened, to what.
+ * No C++ exception leaves the library.
  * Layout of files: docs/formats/hrl.md. Link with: pkg-config --libs herald-hrl
  */
 #ifndef HERALD_HRL_H
@@ -16,6 +17,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* 1: the first. 2: herald_hrl_info from block_bytes on. Later ones only add. */
+#define HERALD_HRL_API_VERSION 2
 
 #define HERALD_HRL_API __attribute__((visibility("default")))
 
@@ -54,6 +58,14 @@ struct herald_hrl_info {
     uint64_t created_ns;
     int is_whole;
     int sealed_by; /* 0 nobody, 1 the server, 2 the source */
+    /* Since version 2; 0 where the library is older. Meanings: docs/formats/hrl.md. */
+    uint32_t block_bytes;
+    uint32_t features_optional; /* also bits that this library does not know */
+    uint8_t contents;           /* 0 segment, 1 delta layer, 2 image layer */
+    uint8_t record_order;       /* 1 by position, 2 by block, then position */
+    uint8_t granule_log2;       /* 0 in order 1 */
+    uint8_t reserved[5];        /* 0 */
+    uint8_t key_id[16];         /* of the machine key; 0: not sealed */
 };
 
 struct herald_hrl_record {

@@ -14,6 +14,7 @@
 #include "tools/cbtctl/commands.h"
 #include "user/agent/freeze.h"
 #include "user/base/io_engine.h"
+#include "user/base/output.h"
 #include "user/base/terminal.h"
 
 namespace herald::cbtctl {
@@ -118,14 +119,14 @@ int doctor(const Context& context, const std::filesystem::path& guardian_socket)
         return well ? kDone : kFailed;
     }
     for (const json& one : checks) {
-        fmt::print("{:<5} {:<14} {}\n",
-                   passed(one)   ? "ok"
-                   : advice(one) ? "note"
-                                 : "FAIL",
-                   text(one, "name"), text(one, "detail"));
-        if (!passed(one)) fmt::print("      {:<14} what to do: {}\n", "", text(one, "remedy"));
+        print_out("{:<5} {:<14} {}\n",
+                  passed(one)   ? "ok"
+                  : advice(one) ? "note"
+                                : "FAIL",
+                  text(one, "name"), text(one, "detail"));
+        if (!passed(one)) print_out("      {:<14} what to do: {}\n", "", text(one, "remedy"));
     }
-    fmt::print("{}\n", well ? "All is well." : "Something needs attention.");
+    print_out("{}\n", well ? "All is well." : "Something needs attention.");
     return well ? kDone : kFailed;
 }
 

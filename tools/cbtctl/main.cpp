@@ -11,6 +11,7 @@
 #include "herald/limits.h"
 #include "tools/cbtctl/commands.h"
 #include "user/agent/freeze.h"
+#include "user/base/output.h"
 #include "user/base/usage.h"
 
 namespace herald::cbtctl {
@@ -28,7 +29,7 @@ int change(const Context& context, const json& request, const std::string& done)
     if (context.json) {
         print_json(*answer);
     } else {
-        fmt::print("{}\n", done);
+        print_out("{}\n", done);
     }
     return kDone;
 }
@@ -57,13 +58,9 @@ int resync(const Context& context, const std::string& disk, const std::string& h
                               disk, how, disk));
 }
 
-}  // namespace herald::cbtctl
+namespace {
 
-int main(int argc, char** argv) {
-    using namespace herald;
-    using namespace herald::cbtctl;
-    std::signal(SIGPIPE, SIG_IGN);
-
+int run(int argc, char** argv) {
     CLI::App app(
         "Shows and controls the protection of this machine's disks.\n"
         "DISK is a path (/dev/sda), a kernel name (sda) or a disk id.",
@@ -190,4 +187,13 @@ int main(int argc, char** argv) {
     }
     if (*doctor_command) return doctor(context, guardian_socket);
     return kUsage;
+}
+
+}  // namespace
+
+}  // namespace herald::cbtctl
+
+int main(int argc, char** argv) {
+    std::signal(SIGPIPE, SIG_IGN);
+    return herald::end_output("cbtctl", herald::cbtctl::run(argc, argv), herald::cbtctl::kFailed);
 }

@@ -9,6 +9,7 @@
 
 #include "herald/limits.h"
 #include "tools/cbtctl/commands.h"
+#include "user/base/output.h"
 #include "user/base/terminal.h"
 
 namespace herald::cbtctl {
@@ -47,7 +48,7 @@ std::string point_text(const json& disk) {
 }
 
 void line(const char* name, const std::string& value) {
-    fmt::print("  {:<16}{}\n", name, value.empty() ? "-" : value);
+    print_out("  {:<16}{}\n", name, value.empty() ? "-" : value);
 }
 
 // What a bar's cell shows, from clean to all dirty.
@@ -99,11 +100,11 @@ std::string state_text(const json& disk) {
 }
 
 void print_json(const json& value) {
-    fmt::print("{}\n", value.dump(2, ' ', false, json::error_handler_t::replace));
+    print_out("{}\n", value.dump(2, ' ', false, json::error_handler_t::replace));
 }
 
 int report(const Error& error) {
-    fmt::print(stderr, "cbtctl: {}\n", error.message);
+    print_err("cbtctl: {}\n", error.message);
     return kFailed;
 }
 
@@ -123,11 +124,11 @@ int list(const Context& context) {
     if (context.json) return print_json(*answer), kDone;
     const json& disks = (*answer)["disks"];
     for (const json& disk : answer->value("missing", json::array())) {
-        fmt::print("{}: not protected: {}\n  what to do: {}\n\n", text(disk, "path"),
-                   text(disk, "cause"), text(disk, "remedy"));
+        print_out("{}: not protected: {}\n  what to do: {}\n\n", text(disk, "path"),
+                  text(disk, "cause"), text(disk, "remedy"));
     }
     if (!disks.is_array() || disks.empty()) {
-        fmt::print("No disk is protected. Protect one with: cbtctl protect /dev/DISK\n");
+        print_out("No disk is protected. Protect one with: cbtctl protect /dev/DISK\n");
         return kDone;
     }
     Table table({"DISK", ">SIZE", "TRACKER", "STATE", ">RPO", ">BACKLOG", ">DIRTY", "LAST POINT"});
@@ -137,11 +138,11 @@ int list(const Context& context) {
                    seconds_text(disk, "backlog_age_s"), human_bytes(dirty_bytes(disk)),
                    point_text(disk)});
     }
-    table.print(stdout);
+    print_text(stdout, table.text());
     for (const json& disk : disks) {
         if (text(disk, "cause").empty()) continue;
-        fmt::print("\n{}: {}\n", text(disk, "path"), text(disk, "cause"));
-        if (!text(disk, "remedy").empty()) fmt::print("  what to do: {}\n", text(disk, "remedy"));
+        print_out("\n{}: {}\n", text(disk, "path"), text(disk, "cause"));
+        if (!text(disk, "remedy").empty()) print_out("  what to do: {}\n", text(disk, "remedy"));
     }
     return kDone;
 }
@@ -152,7 +153,7 @@ int status(const Context& context, const std::string& name) {
     if (!answer) return report(answer.error()), exit;
     if (context.json) return print_json(*answer), kDone;
     const json& disk = *answer;
-    fmt::print("{}  {}\n", text(disk, "path"), state_text(disk));
+    print_out("{}  {}\n", text(disk, "path"), state_text(disk));
     if (!text(disk, "cause").empty()) line("cause", text(disk, "cause"));
     if (!text(disk, "remedy").empty()) line("what to do", text(disk, "remedy"));
     line("id", text(disk, "disk"));
@@ -241,19 +242,19 @@ int map(const Context& context, const std::string& name, uint64_t runs_max) {
     }
     std::string bar;
     for (double share : covered) bar += shade(share / blocks_per_cell);
-    fmt::print("{} of {} is dirty ({:.1f} %), in {} runs\n", human_bytes(dirty * block_bytes),
-               human_bytes(blocks * block_bytes), 100.0 * double(dirty) / double(blocks),
-               runs.size());
-    fmt::print("[{}]\n", bar);
-    fmt::print(" each sign is {}:  . clean  - some  + half  # most or all\n",
-               human_bytes(uint64_t(blocks_per_cell * double(block_bytes))));
-    fmt::print(" to do {}, in flight {}, live {}\n",
-               human_bytes(number(*answer, "todo_blocks") * block_bytes),
-               human_bytes(number(*answer, "in_flight_blocks") * block_bytes),
-               human_bytes(number(*answer, "live_blocks") * block_bytes));
+    print_out("{} of {} is dirty ({:.1f} %), in {} runs\n", human_bytes(dirty * block_bytes),
+              human_bytes(blocks * block_bytes), 100.0 * double(dirty) / double(blocks),
+              runs.size());
+    print_out("[{}]\n", bar);
+    print_out(" each sign is {}:  . clean  - some  + half  # most or all\n",
+              human_bytes(uint64_t(blocks_per_cell * double(block_bytes))));
+    print_out(" to do {}, in flight {}, live {}\n",
+              human_bytes(number(*answer, "todo_blocks") * block_bytes),
+              human_bytes(number(*answer, "in_flight_blocks") * block_bytes),
+              human_bytes(number(*answer, "live_blocks") * block_bytes));
     const auto truncated = answer->find("truncated");
     if (truncated != answer->end() && *truncated == true) {
-        fmt::print(" there are more runs than were asked for: use --runs-max\n");
+        print_out(" there are more runs than were asked for: use --runs-max\n");
     }
     return kDone;
 }

@@ -13,6 +13,7 @@
 #include <cstdio>
 
 #include "tools/cbtctl/commands.h"
+#include "user/base/output.h"
 #include "user/base/terminal.h"
 
 namespace herald::cbtctl {
@@ -77,8 +78,8 @@ Ran run_while_frozen(const std::string& command, int control_fd,
 }
 
 int refused(const Ran& ran, const std::string& command, const std::string& why) {
-    fmt::print(stderr, "cbtctl: no point was made: the command \"{}\" ran for {} and {}{}{}\n",
-               command, human_duration(ran.took), ran.failure, why.empty() ? "" : "; ", why);
+    print_err("cbtctl: no point was made: the command \"{}\" ran for {} and {}{}{}\n", command,
+              human_duration(ran.took), ran.failure, why.empty() ? "" : "; ", why);
     return kCommandFailed;
 }
 
@@ -96,7 +97,7 @@ int tag(const Context& context, const TagOptions& options) {
         {{"op", "tag"}, {"disk", options.disk}, {"name", options.name}, {"hold", hold}});
     const bool terminal = is_terminal(stderr) && !context.json;
     const auto clear = [&] {
-        if (terminal) fmt::print(stderr, "\r\x1b[K");
+        if (terminal) print_err("\r\x1b[K");
     };
     Ran ran;
     bool has_run = false;
@@ -118,7 +119,7 @@ int tag(const Context& context, const TagOptions& options) {
             return report(error.error());
         }
         if (has(*message, "phase")) {
-            if (terminal) fmt::print(stderr, "\r\x1b[K{} ...", text(*message, "phase"));
+            if (terminal) print_err("\r\x1b[K{} ...", text(*message, "phase"));
             continue;
         }
         if (has(*message, "frozen")) {
@@ -145,20 +146,20 @@ int tag(const Context& context, const TagOptions& options) {
             return kDone;
         }
         std::string name = text(*point, "name");
-        fmt::print("point {}{}  {}\n", text(*point, "id"), name.empty() ? "" : "  " + name,
-                   time_text(number(*point, "time_ns")));
+        print_out("point {}{}  {}\n", text(*point, "id"), name.empty() ? "" : "  " + name,
+                  time_text(number(*point, "time_ns")));
         const double frozen = real(*point, "frozen_ms"), held = real(*point, "hold_ms");
         if (has_run) {
-            fmt::print("  frozen {}, of which the command {} and Herald {}\n", ms_text(frozen),
-                       human_duration(ran.took), ms_text(std::max(0.0, frozen - held)));
+            print_out("  frozen {}, of which the command {} and Herald {}\n", ms_text(frozen),
+                      human_duration(ran.took), ms_text(std::max(0.0, frozen - held)));
         } else {
-            fmt::print("  frozen {}\n", ms_text(frozen));
+            print_out("  frozen {}\n", ms_text(frozen));
         }
         for (const json& item : point->value("not_frozen", json::array())) {
-            if (item.is_string()) fmt::print("  not frozen: {}\n", item.get<std::string>());
+            if (item.is_string()) print_out("  not frozen: {}\n", item.get<std::string>());
         }
-        fmt::print("  consistency {}\n", text(*point, "consistency"));
-        fmt::print("  stored at the server, position {}\n", number(*point, "position"));
+        print_out("  consistency {}\n", text(*point, "consistency"));
+        print_out("  stored at the server, position {}\n", number(*point, "position"));
         return kDone;
     }
 }

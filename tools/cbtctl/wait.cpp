@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "tools/cbtctl/commands.h"
+#include "user/base/output.h"
 #include "user/base/terminal.h"
 
 namespace herald::cbtctl {
@@ -65,8 +66,8 @@ int wait_synced(const Context& context, const std::string& name,
         // What keeps the sync from going on is worth a line, once for each cause.
         if (text(*answer, "state") == "degraded" && text(*answer, "cause") != said) {
             said = text(*answer, "cause");
-            fmt::print(stderr, "{}: {}; waiting ({})\n", text(*answer, "path"), said,
-                       text(*answer, "remedy"));
+            print_err("{}: {}; waiting ({})\n", text(*answer, "path"), said,
+                      text(*answer, "remedy"));
         }
         if (!syncing(*answer)) {
             if (progress) {
@@ -77,16 +78,16 @@ int wait_synced(const Context& context, const std::string& name,
             if (context.json) {
                 print_json(*answer);
             } else {
-                fmt::print("{} is in sync: {}\n", text(*answer, "path"), state_text(*answer));
+                print_out("{} is in sync: {}\n", text(*answer, "path"), state_text(*answer));
             }
             return kDone;
         }
         if (late) {
             progress.reset();
-            fmt::print(stderr,
-                       "cbtctl: {} is not in sync after {}; it goes on in the background: cbtctl "
-                       "status {}\n",
-                       name, human_duration(timeout), name);
+            print_err(
+                "cbtctl: {} is not in sync after {}; it goes on in the background: cbtctl "
+                "status {}\n",
+                name, human_duration(timeout), name);
             return kTimeout;
         }
         std::this_thread::sleep_for(kAsk);

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/herald/verbs.h"
+#include "user/base/output.h"
 
 namespace herald::cli {
 
@@ -26,13 +27,13 @@ std::string with_commas(const std::vector<std::string>& words) {
 }
 
 void print_made(const EnrolledFolder& folder) {
-    fmt::print(
+    print_out(
         "  {}\n      {}{}\n", folder.path.native(), with_commas(folder.files),
         folder.machine.is_nil() ? "" : fmt::format("; machine id {}", to_string(folder.machine)));
 }
 
 void print_machine_steps(const EnrolledFolder& folder) {
-    fmt::print(
+    print_out(
         "  on the machine '{}', with the content of {} in /etc/herald:\n"
         "      systemctl enable --now herald-guardian herald-replicator\n"
         "      cbtctl protect /dev/DISK\n",
@@ -40,7 +41,7 @@ void print_machine_steps(const EnrolledFolder& folder) {
 }
 
 void print_operator_steps(const EnrolledFolder& folder) {
-    fmt::print(
+    print_out(
         "  where restores are run, with the content of {} in ~/.config/herald:\n"
         "      herald disks\n"
         "      herald restore DISK --latest --to IMAGE\n",
@@ -64,16 +65,16 @@ Result<void> run_init(const CommonOptions& common, const InitRequest& request) {
     if (common.json) {
         Json list = Json::array();
         for (const auto& folder : *folders) list.push_back(to_json(folder));
-        fmt::print("{}\n", Json{{"folders", list}}.dump(2));
+        print_out("{}\n", Json{{"folders", list}}.dump(2));
         return {};
     }
-    fmt::print("Made, for server {} port {}:\n", with_commas(request.site.server_hosts),
-               request.site.port);
+    print_out("Made, for server {} port {}:\n", with_commas(request.site.server_hosts),
+              request.site.port);
     for (const auto& folder : *folders) print_made(folder);
-    fmt::print("\nNext:\n");
+    print_out("\nNext:\n");
     for (const auto& folder : *folders) {
         if (folder.what == "server")
-            fmt::print(
+            print_out(
                 "  on the server, with the content of {} in /etc/herald:\n"
                 "      useradd --system --home-dir /var/lib/herald --shell /usr/sbin/nologin "
                 "herald\n"
@@ -83,12 +84,12 @@ Result<void> run_init(const CommonOptions& common, const InitRequest& request) {
         if (folder.what == "machine") print_machine_steps(folder);
         if (folder.what == "operator") print_operator_steps(folder);
         if (folder.what == "authority")
-            fmt::print(
+            print_out(
                 "  keep {} offline: whoever has its key can enrol machines and operators.\n"
                 "      Add more with: herald enroll machine NAME --dir {}\n",
                 folder.path.native(), folder.path.parent_path().native());
     }
-    fmt::print("\n{}", kKeyAdvice);
+    print_out("\n{}", kKeyAdvice);
     return {};
 }
 
@@ -97,17 +98,17 @@ Result<void> run_enrol(const CommonOptions& common, const std::filesystem::path&
     const auto folder = enrol(dir, kind, name);
     if (!folder) return no_missing_disk(folder.error());
     if (common.json) {
-        fmt::print("{}\n", to_json(*folder).dump(2));
+        print_out("{}\n", to_json(*folder).dump(2));
         return {};
     }
-    fmt::print("Made:\n");
+    print_out("Made:\n");
     print_made(*folder);
-    fmt::print("\nNext:\n");
+    print_out("\nNext:\n");
     if (kind == EnrolKind::machine)
         print_machine_steps(*folder);
     else
         print_operator_steps(*folder);
-    fmt::print("\n{}", kKeyAdvice);
+    print_out("\n{}", kKeyAdvice);
     return {};
 }
 

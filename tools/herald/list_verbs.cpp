@@ -4,6 +4,7 @@
 #include "tools/herald/output.h"
 #include "tools/herald/time_text.h"
 #include "tools/herald/verbs.h"
+#include "user/base/output.h"
 
 namespace herald::cli {
 
@@ -16,7 +17,7 @@ Result<std::unique_ptr<ApiClient>> connect(const CommonOptions& common, std::str
     return ApiClient::make(*config);
 }
 
-void print(const std::string& text) { fmt::print("{}", text); }
+void print(const std::string& text) { print_out("{}", text); }
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 #include "tools/herald/interrupt.h"
 #include "tools/herald/time_text.h"
 #include "tools/herald/verbs.h"
+#include "user/base/output.h"
 #include "user/base/usage.h"
 
 namespace {
@@ -76,14 +77,9 @@ class CommandLine {
             return usage_error(app_, error, int(ExitStatus::usage));
         }
         const auto result = verb_();
-        // Standard output may be a full disk; then nothing was told.
-        const bool told = std::fflush(stdout) == 0;
-        if (result && told) return int(ExitStatus::ok);
-        if (result) {
-            std::fputs("herald: cannot write to standard output\n", stderr);
-            return int(ExitStatus::failed);
-        }
-        fmt::print(stderr, "herald: {}\n", result.error().message);
+        if (result) return int(ExitStatus::ok);
+        flush_out();
+        print_err("herald: {}\n", result.error().message);
         return int(exit_status_of(result.error()));
     }
 
@@ -263,5 +259,5 @@ class CommandLine {
 int main(int argc, char** argv) {
     catch_interrupts();
     CommandLine line;
-    return line.run(argc, argv);
+    return end_output("herald", line.run(argc, argv), int(ExitStatus::failed));
 }

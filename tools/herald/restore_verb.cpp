@@ -9,6 +9,7 @@
 #include "tools/herald/output.h"
 #include "tools/herald/time_text.h"
 #include "tools/herald/verbs.h"
+#include "user/base/output.h"
 #include "user/base/terminal.h"
 
 namespace herald::cli {
@@ -54,20 +55,20 @@ void print_json(const Restored& done, const std::filesystem::path& to) {
                                 {"seconds", std::chrono::duration<double>(done.time).count()},
                                 {"mb_per_second", mb_per_second(done.point.disk_bytes, done.time)}};
     if (!done.sha256.empty()) json["sha256"] = done.sha256;
-    fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    print_out("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void print_text(const Restored& done, const std::filesystem::path& to) {
-    fmt::print("restored  {} to {}\n", done.disk.name, to.native());
-    fmt::print("point     {}  {}  {}{}{}\n", to_string(done.point.id),
-               local_time(done.point.time_ns), done.point.consistency,
-               done.point.name.empty() ? "" : "  ", done.point.name);
-    fmt::print("bytes     {} ({}), from {} in {} segments\n", done.point.disk_bytes,
-               human_bytes(done.point.disk_bytes), human_bytes(done.work.segment_bytes),
-               done.work.segments);
-    fmt::print("time      {}, {:.1f} MB/s\n", human_duration(done.time),
-               mb_per_second(done.point.disk_bytes, done.time));
-    if (!done.sha256.empty()) fmt::print("sha256    {}\n", done.sha256);
+    print_out("restored  {} to {}\n", done.disk.name, to.native());
+    print_out("point     {}  {}  {}{}{}\n", to_string(done.point.id),
+              local_time(done.point.time_ns), done.point.consistency,
+              done.point.name.empty() ? "" : "  ", done.point.name);
+    print_out("bytes     {} ({}), from {} in {} segments\n", done.point.disk_bytes,
+              human_bytes(done.point.disk_bytes), human_bytes(done.work.segment_bytes),
+              done.work.segments);
+    print_out("time      {}, {:.1f} MB/s\n", human_duration(done.time),
+              mb_per_second(done.point.disk_bytes, done.time));
+    if (!done.sha256.empty()) print_out("sha256    {}\n", done.sha256);
 }
 
 Result<Restored> write_image(ApiClient& client, const wire::DiskInfo& disk,
@@ -75,9 +76,8 @@ Result<Restored> write_image(ApiClient& client, const wire::DiskInfo& disk,
                              const RestoreOptions& options) {
     Restored done{disk, point, {}, {}, {}};
     const auto began = Clock::now();
-    HttpSegments segments(client, point.position, [](const std::string& notice) {
-        fmt::print(stderr, "\nherald: {}\n", notice);
-    });
+    HttpSegments segments(client, point.position,
+                          [](const std::string& notice) { print_err("\nherald: {}\n", notice); });
     const vault::RestoreRequest request{disk.disk, point.position, point.disk_bytes, image.fd(),
                                         options.to.native()};
     {

@@ -3,11 +3,14 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 
+#include "tools/hrl/disk_bounds.h"
 #include "tools/hrl/inputs.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/unfinished.h"
@@ -44,9 +47,50 @@ struct Target {
     std::filesystem::path written;           // where the bytes go
     std::unique_ptr<Unfinished> unfinished;  // of a new one
     bool is_new = false;
+    bool is_device = false;
+    uint64_t bytes = 0;  // what it holds, before anything is applied
 };
 
-Result<Target> open_target(const ApplyOptions& options, const Input& first) {
+// The file whose bytes a loop device shows; none for other devices.
+std::filesystem::path backing_file(const struct stat& st) {
+    if (!S_ISBLK(st.st_mode)) return {};
+    std::ifstream in(fmt::format("/sys/dev/block/{}:{}/loop/backing_file", major(st.st_rdev),
+                                 minor(st.st_rdev)));
+    std::string name;
+    std::getline(in, name);
+    return name;
+}
+
+bool same_file(const struct stat& a, const struct stat& b) {
+    if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode)) return a.st_rdev == b.st_rdev;
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+// By whatever name: a link, another path, another node of the same device, a loop device.
+Result<void> must_be_no_input(const Target& target, const std::vector<Input>& inputs,
+                              const std::filesystem::path& name) {
+    struct stat st {};
+    if (::fstat(target.fd.get(), &st) != 0) {
+        return fail_errno(errno, fmt::format("stat {}", name.native()));
+    }
+    struct stat behind {};
+    const auto backing = backing_file(st);
+    const bool is_loop = !backing.empty() && ::stat(backing.c_str(), &behind) == 0;
+    for (const Input& input : inputs) {
+        struct stat other {};
+        if (::stat(input.file.c_str(), &other) != 0) {
+            return fail_errno(errno, fmt::format("stat {}", input.file.native()));
+        }
+        if (!same_file(st, other) && !(is_loop && same_file(behind, other))) continue;
+        return fail(ErrorKind::operator_needed,
+                    "{} is one of the journals ({}): give the image that they are to change",
+                    name.native(), input.file.native());
+    }
+    return {};
+}
+
+Result<Target> open_target(const ApplyOptions& options, const std::vector<Input>& inputs) {
+    const Input& first = inputs.front();
     struct stat st {};
     const bool exists = ::stat(options.target.c_str(), &st) == 0;
     if (!exists && errno != ENOENT) {
@@ -83,14 +127,34 @@ Result<Target> open_target(const ApplyOptions& options, const Input& first) {
     auto fd = target.is_new ? Unfinished::make(target.written, target.unfinished, open) : open();
     if (!fd) return pass(fd);
     target.fd = std::move(*fd);
+    if (target.is_new) return target;
+    auto other = must_be_no_input(target, inputs, options.target);
+    if (!other) return pass(other);
+    auto bytes = size_of(target.fd.get(), options.target.native());
+    if (!bytes) return pass(bytes);
+    target.bytes = *bytes;
+    target.is_device = S_ISBLK(st.st_mode);
     return target;
+}
+
+// Whatever would fail on the way is found before anything of the target is changed.
+Result<void> must_fit(const Target& target, const std::vector<Input>& inputs,
+                      const DiskBounds& bounds, const std::filesystem::path& name) {
+    if (target.is_new) return {};
+    const bool is_log = inputs.front().facts.format == JournalFormat::v2;
+    const uint64_t needed = is_log ? bounds.end() : bounds.disk_bytes_max();
+    // A file grows with the disk, where the journals say how large that is.
+    if ((!is_log && !target.is_device) || needed <= target.bytes) return {};
+    return fail(ErrorKind::operator_needed,
+                "{} has {} bytes, the disk had {}: give a target at least as large", name.native(),
+                target.bytes, needed);
 }
 
 // v3 says how large the disk is. v2 does not: an existing target keeps its size, a new one ends
 // with the last range.
 Result<uint64_t> first_disk_bytes(const std::vector<Input>& inputs, const Target& target) {
     if (inputs.front().facts.disk_bytes) return *inputs.front().facts.disk_bytes;
-    if (!target.is_new) return size_of(target.fd.get(), target.written.native());
+    if (!target.is_new) return target.bytes;
     uint64_t end = 0;
     for (const Input& input : inputs) end = std::max(end, input.disk_end);
     return end;
@@ -101,15 +165,25 @@ const char* what_they_are(const std::vector<Input>& inputs) {
     return std::ranges::any_of(inputs, &Input::is_layer) ? "segments and layers" : "segments";
 }
 
-Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& options) {
-    auto target = open_target(options, inputs.front());
+Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& options,
+                        const DiskBounds& bounds) {
+    auto target = open_target(options, inputs);
     if (!target) return pass(target);
+    auto fits = must_fit(*target, inputs, bounds, options.target);
+    if (!fits) return fits;
     const bool is_new = target->is_new;
     const auto written = target->written;
     const auto make = [&]() -> Result<void> {
         auto disk_bytes = first_disk_bytes(inputs, *target);
         if (!disk_bytes) return pass(disk_bytes);
-        auto image = ImageWriter::open(std::move(target->fd), written.native(), *disk_bytes);
+        if (!is_new && !target->is_device && target->bytes > *disk_bytes) {
+            print_err(
+                "hrl: {} has {} bytes, the disk {}: what lies behind the disk's end is kept\n",
+                options.target.native(), target->bytes, *disk_bytes);
+        }
+        auto image =
+            is_new ? ImageWriter::open(std::move(target->fd), written.native(), *disk_bytes)
+                   : ImageWriter::open_onto(std::move(target->fd), written.native(), *disk_bytes);
         if (!image) return pass(image);
         const auto begin = [&](const Input& input) -> Result<void> {
             if (!input.facts.disk_bytes) return {};
@@ -132,9 +206,9 @@ Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& op
                                 begin, visit);
         if (done) done = image->finish();
         if (!done) return done;
-        fmt::print("{}: {} in {} {}, {} written, {} zero\n", options.target.native(),
-                   bytes_text(image->disk_bytes()), inputs.size(), what_they_are(inputs),
-                   bytes_text(image->written_bytes()), bytes_text(image->zeroed_bytes()));
+        print_out("{}: {} in {} {}, {} written, {} zero\n", options.target.native(),
+                  bytes_text(image->disk_bytes()), inputs.size(), what_they_are(inputs),
+                  bytes_text(image->written_bytes()), bytes_text(image->zeroed_bytes()));
         return {};
     };
     auto made = make();
@@ -153,11 +227,22 @@ Result<void> make_image(const std::vector<Input>& inputs, const ApplyOptions& op
 int apply(const ApplyOptions& options) {
     auto inputs = arrange(options.files, options.journal);
     if (!inputs) return report(inputs.error());
-    auto verified = verify_inputs(*inputs, options.journal);
+    DiskBounds bounds(options.until);
+    const auto begin = [&](const Input& input, const Journal& journal) {
+        bounds.begin(journal, input.first());
+    };
+    const auto look_at = [&](const Record& record) { return bounds.add(record); };
+    auto verified = verify_inputs(*inputs, options.journal, look_at, begin);
     if (!verified) return report(verified.error());
     auto cut = cut_inputs(*inputs, options.until);
     if (!cut) return report(cut.error());
-    auto made = make_image(*inputs, options);
+    if (bounds.outside() != 0) {
+        return report(
+            {ErrorKind::corrupt,
+             fmt::format("{}: {}: nothing was applied", bounds.problem_file(), bounds.problem()),
+             0});
+    }
+    auto made = make_image(*inputs, options, bounds);
     if (!made) return report(made.error());
     return kDone;
 }

@@ -3,6 +3,7 @@
 
 #include "tools/hrl/inputs.h"
 #include "tools/hrl/new_file.h"
+#include "tools/hrl/numbered_files.h"
 #include "tools/hrl/rewrite.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
@@ -12,15 +13,6 @@ namespace herald::hrl_tool {
 namespace {
 
 using namespace herald::hrl;
-
-// out.hrl; where the index of one file is full, out.2.hrl, out.3.hrl, ...
-std::filesystem::path numbered(const std::filesystem::path& target, uint64_t number) {
-    if (number == 1) return target;
-    std::filesystem::path name = target.stem();
-    name += fmt::format(".{}", number);
-    name += target.extension();
-    return target.parent_path() / name;
-}
 
 Result<void> to_log(const std::vector<Input>& inputs, const ConvertOptions& options) {
     v2::LogHeader header;
@@ -44,8 +36,8 @@ Result<void> to_log(const std::vector<Input>& inputs, const ConvertOptions& opti
     if (!finished) return pass(finished);
     auto committed = file->commit();
     if (!committed) return committed;
-    fmt::print("{}: log {}, {} entries, {}\n", options.target.native(), to_string(finished->id),
-               finished->entry_count, bytes_text(finished->end_offset));
+    print_out("{}: log {}, {} entries, {}\n", options.target.native(), to_string(finished->id),
+              finished->entry_count, bytes_text(finished->end_offset));
     return {};
 }
 
@@ -59,23 +51,19 @@ Result<void> to_segments(const std::vector<Input>& inputs, const ConvertOptions&
     header.first_position = options.first_position;
     header.disk_bytes = disk_bytes;
     header.created_ns = inputs.front().facts.created_ns;
-    uint64_t begun = 0;
-    std::optional<NewFile> file;
-    const auto begin = [&]() -> Result<ByteSink*> {
-        auto created = NewFile::create(numbered(options.target, ++begun));
-        if (!created) return pass(created);
-        file.emplace(std::move(*created));
-        return &file->sink();
+    NumberedFiles files(options.target);
+    std::string said;
+    // What has its name is said, whatever becomes of those after it.
+    const auto begin = [&] {
+        auto sink = files.begin();
+        if (sink) print_out("{}", std::exchange(said, {}));
+        return sink;
     };
     const auto end = [&](const Segment& segment) -> Result<void> {
-        auto committed = file->commit();
-        file.reset();
-        if (!committed) return committed;
-        fmt::print("{}: segment {}, positions {} to {}, {}\n",
-                   numbered(options.target, begun).native(), to_string(segment.header.segment),
-                   segment.header.first_position, segment.last_position,
-                   bytes_text(segment.file_bytes));
-        return {};
+        said += fmt::format("{}: segment {}, positions {} to {}, {}\n", files.name().native(),
+                            to_string(segment.header.segment), segment.header.first_position,
+                            segment.last_position, bytes_text(segment.file_bytes));
+        return files.end();
     };
     SegmentConverter converter(header, {begin, end});
     auto done = read_inputs(inputs, options.journal, options.target.parent_path(), "converting",
@@ -87,7 +75,9 @@ Result<void> to_segments(const std::vector<Input>& inputs, const ConvertOptions&
     if (!done) return done;
     auto finished = converter.finish();
     if (!finished) return pass(finished);
-    return {};
+    auto committed = files.commit();
+    if (committed) print_out("{}", said);
+    return committed;
 }
 
 // A layer is written anew, its records in their order.
@@ -123,9 +113,9 @@ Result<void> to_layer(const std::vector<Input>& inputs, const ConvertOptions& op
     if (!layer) return pass(layer);
     auto committed = file->commit();
     if (!committed) return committed;
-    fmt::print("{}: layer {}, positions {} to {}, {}\n", options.target.native(),
-               to_string(layer->header.segment), layer->header.first_position, layer->last_position,
-               bytes_text(layer->file_bytes));
+    print_out("{}: layer {}, positions {} to {}, {}\n", options.target.native(),
+              to_string(layer->header.segment), layer->header.first_position, layer->last_position,
+              bytes_text(layer->file_bytes));
     return {};
 }
 
@@ -134,6 +124,11 @@ Result<void> run(const ConvertOptions& options) {
     if (!inputs) return pass(inputs);
     const JournalFormat from = inputs->front().facts.format;
     const bool has_layers = std::ranges::any_of(*inputs, &Input::is_layer);
+    for (const Input& input : *inputs) {
+        if (const auto features = unknown_features(input.facts)) {
+            print_err("hrl: the new file will not have: {}\n", *features);
+        }
+    }
     if (from == options.format && has_layers) return to_layer(*inputs, options);
     if (from == options.format) {
         return fail(ErrorKind::operator_needed, "{} is {} already", options.files.front().native(),
@@ -146,19 +141,19 @@ Result<void> run(const ConvertOptions& options) {
         return Result<void>();
     });
     if (!verified) return verified;
-    if (inputs->front().facts.sealed) {
-        fmt::print(stderr, "hrl: v2 cannot carry: the seal: anyone can read the log\n");
+    if (std::ranges::any_of(*inputs, [](const Input& input) { return input.facts.sealed; })) {
+        print_err("hrl: v2 cannot carry: the seal: anyone can read the log\n");
     }
     if (has_layers) {
-        fmt::print(stderr, "hrl: v2 cannot carry: the order of a layer: its records by position\n");
+        print_err("hrl: v2 cannot carry: the order of a layer: its records by position\n");
     }
     if (inputs->front().is_image()) {
-        fmt::print(stderr,
-                   "hrl: v2 cannot carry: that what an image layer does not cover is zero: begin "
-                   "with zeroes\n");
+        print_err(
+            "hrl: v2 cannot carry: that what an image layer does not cover is zero: begin "
+            "with zeroes\n");
     }
     for (const auto& loss : survey.losses(from, options.format)) {
-        fmt::print(stderr, "hrl: {} cannot carry: {}\n", to_string(options.format), loss);
+        print_err("hrl: {} cannot carry: {}\n", to_string(options.format), loss);
     }
     if (options.format == JournalFormat::v2)
         return options.dry_run ? Result<void>() : to_log(*inputs, options);
@@ -173,17 +168,17 @@ Result<void> run(const ConvertOptions& options) {
                     survey.disk_end());
     }
     if (!options.disk_bytes) {
-        fmt::print(stderr,
-                   "hrl: v2 does not say how large the disk is: taken as {} bytes, where the last "
-                   "range ends (--disk-bytes)\n",
-                   disk_bytes);
+        print_err(
+            "hrl: v2 does not say how large the disk is: taken as {} bytes, where the last "
+            "range ends (--disk-bytes)\n",
+            disk_bytes);
     }
     if (options.machine.is_nil() || options.disk.is_nil()) {
-        fmt::print(stderr,
-                   "hrl: v2 does not say whose disk it is: the ids of {} are zero "
-                   "(--machine, --disk)\n",
-                   options.machine.is_nil() ? options.disk.is_nil() ? "machine and disk" : "machine"
-                                            : "disk");
+        print_err(
+            "hrl: v2 does not say whose disk it is: the ids of {} are zero "
+            "(--machine, --disk)\n",
+            options.machine.is_nil() ? options.disk.is_nil() ? "machine and disk" : "machine"
+                                     : "disk");
     }
     return options.dry_run ? Result<void>() : to_segments(*inputs, options, disk_bytes);
 }

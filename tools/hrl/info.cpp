@@ -16,6 +16,7 @@ struct Facts {
     SegmentHeader header;
     bool whole = false;
     std::string loss;
+    std::vector<std::string> notices;
     uint64_t file_bytes = 0;
     uint64_t records = 0;
     uint64_t raw_bytes = 0;
@@ -50,6 +51,7 @@ Result<Facts> gather(Journal& journal) {
         facts.time_max_ns = std::max(facts.time_max_ns, (*record)->time_ns);
     }
     facts.loss = reader.loss();
+    facts.notices = journal.notices();
     if (facts.records == 0) facts.time_min_ns = 0;
     return facts;
 }
@@ -87,11 +89,13 @@ void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
               {"format", "hrl v3"},
               {"whole", facts.whole},
               {"loss", facts.loss},
+              {"notices", facts.notices},
               {"segment", to_string(header.segment)},
               {"previous_segment", to_string(header.previous_segment)},
               {"machine", to_string(header.machine)},
               {"disk", to_string(header.disk)},
               {"epoch", header.epoch},
+              {"features_optional", header.features_optional},
               {"sealed_by", sealed_by(header)},
               {"key", to_string(header.key_id)},
               {"contents", contents(header)},
@@ -122,13 +126,13 @@ void print_json(const std::string& file, const Facts& facts, bool with_blocks) {
                                       {"kinds", kind_names(block.kinds)}});
         }
     }
-    fmt::print("{}\n", json_text(json, 2));
+    print_out("{}\n", json_text(json, 2));
 }
 
 void print_text(const Facts& facts, bool with_blocks) {
     const SegmentHeader& header = facts.header;
     const auto line = [](const char* name, const std::string& value) {
-        fmt::print("{:<10} {}\n", name, value);
+        print_out("{:<10} {}\n", name, value);
     };
     line("segment", to_string(header.segment));
     if (header.contents == Contents::segment) {
@@ -146,6 +150,10 @@ void print_text(const Facts& facts, bool with_blocks) {
     if (header.sealed_by != SealedBy::nobody) {
         line("sealed",
              fmt::format("by the {}, key {}", sealed_by(header), to_string(header.key_id)));
+    }
+    if (header.features_optional != 0) {
+        line("features",
+             fmt::format("optional {}, not known here", bits_text(header.features_optional)));
     }
     line("epoch", fmt::format("{}", header.epoch));
     line("created", time_text(header.created_ns));
@@ -166,15 +174,16 @@ void print_text(const Facts& facts, bool with_blocks) {
                                  double(std::max<uint64_t>(facts.raw_bytes, 1))));
     line("whole", facts.whole ? "yes, by header and index (verify reads the rest)"
                               : painted(Colour::red, "NO"));
+    for (const auto& notice : facts.notices) line("note", notice);
     if (!with_blocks) return;
-    fmt::print("\n{:>6} {:>10} {:>12} {:>8} {:>10} {:>10}  {}\n", "block", "byte", "position",
-               "records", "raw", "stored", "disk range; kinds");
+    print_out("\n{:>6} {:>10} {:>12} {:>8} {:>10} {:>10}  {}\n", "block", "byte", "position",
+              "records", "raw", "stored", "disk range; kinds");
     for (size_t i = 0; i < facts.blocks.size(); ++i) {
         const auto& block = facts.blocks[i];
-        fmt::print("{:>6} {:>10} {:>12} {:>8} {:>10} {:>10}  {}..{}; {}\n", i, block.file_offset,
-                   block.first_position, block.record_count, block.raw_bytes, block.stored_bytes,
-                   block.disk_offset_min, block.disk_offset_end,
-                   fmt::join(kind_names(block.kinds), " "));
+        print_out("{:>6} {:>10} {:>12} {:>8} {:>10} {:>10}  {}..{}; {}\n", i, block.file_offset,
+                  block.first_position, block.record_count, block.raw_bytes, block.stored_bytes,
+                  block.disk_offset_min, block.disk_offset_end,
+                  fmt::join(kind_names(block.kinds), " "));
     }
 }
 

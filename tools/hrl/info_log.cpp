@@ -50,10 +50,10 @@ int info_of_log(const InfoOptions& options, const v2::LogReader& log, uint64_t f
                                           {"end", log.end()},
                                           {"trailing_bytes", log.trailing_bytes()},
                                           {"file_bytes", file_bytes}};
-        fmt::print("{}\n", json_text(json, 2));
+        print_out("{}\n", json_text(json, 2));
     } else {
         const auto line = [](const char* name, const std::string& value) {
-            fmt::print("{:<10} {}\n", name, value);
+            print_out("{:<10} {}\n", name, value);
         };
         line("log", to_string(header.id));
         line("after", header.previous_id.is_nil() ? "none" : to_string(header.previous_id));

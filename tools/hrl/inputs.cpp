@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tools/hrl/progress.h"
+#include "tools/hrl/text.h"
 #include "user/hrl/sorted_journal.h"
 #include "user/hrl/v2/chain.h"
 
@@ -19,7 +20,7 @@ uint64_t total_bytes(const std::vector<Input>& inputs) {
     return total;
 }
 
-Result<Input> open_input(const std::filesystem::path& file, const JournalOptions& options) {
+Result<Input> open_input(const std::filesystem::path& file, const Reading& options) {
     auto journal = open_journal(file, options);
     if (!journal) return pass(journal);
     if (!(*journal)->whole()) {
@@ -33,6 +34,17 @@ Result<Input> open_input(const std::filesystem::path& file, const JournalOptions
         input.last_position = segment->last_position();
     }
     return input;
+}
+
+// Who can write a plain file could put it in the place of a sealed one.
+Result<void> check_seals(const std::vector<Input>& inputs) {
+    const auto plain = std::ranges::find(inputs, false, &Input::is_sealed);
+    const auto sealed = std::ranges::find(inputs, true, &Input::is_sealed);
+    if (plain == inputs.end() || sealed == inputs.end()) return {};
+    return fail(ErrorKind::operator_needed,
+                "{} is not sealed and {} is: one of them may have been put there by somebody "
+                "without the key; --allow-plain takes both",
+                plain->file.native(), sealed->file.native());
 }
 
 // One disk, no gap, no overlap, each the successor it says it is.
@@ -87,16 +99,32 @@ Result<void> order_logs(std::vector<Input>& inputs) {
 }  // namespace
 
 Result<std::unique_ptr<Journal>> open_journal(const std::filesystem::path& file,
-                                              const JournalOptions& options) {
+                                              const Reading& options) {
     auto source = file_source(file);
     if (!source) return pass(source);
     JournalOptions with_layers = options;
     with_layers.segment.layers = true;
-    return Journal::open(std::move(*source), with_layers);
+    auto journal = Journal::open(std::move(*source), with_layers);
+    // ReadOptions::sealed_only says the same of segments; a log is never sealed.
+    if (journal && options.has_key() && !options.allow_plain && !(*journal)->facts().sealed) {
+        return fail(ErrorKind::operator_needed,
+                    "{}: it is not sealed, and a key was given: anyone could have written it; "
+                    "--allow-plain takes it all the same",
+                    file.native());
+    }
+    return journal;
+}
+
+std::optional<std::string> unknown_features(const JournalFacts& facts) {
+    // No bit has a meaning yet.
+    if (facts.features_optional == 0) return std::nullopt;
+    return fmt::format(
+        "the optional features {} of {}, which are not known here, and their sections",
+        bits_text(facts.features_optional), facts.name);
 }
 
 Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& files,
-                                   const JournalOptions& options) {
+                                   const Reading& options) {
     std::vector<Input> inputs;
     for (const auto& file : files) {
         auto input = open_input(file, options);
@@ -109,6 +137,10 @@ Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& fil
                     inputs.front().file.native(), to_string(inputs.front().facts.format),
                     input.file.native(), to_string(input.facts.format));
     }
+    if (!options.allow_plain) {
+        auto checked = check_seals(inputs);
+        if (!checked) return pass(checked);
+    }
     if (inputs.front().facts.format == JournalFormat::v2) {
         auto ordered = order_logs(inputs);
         if (!ordered) return pass(ordered);
@@ -120,8 +152,9 @@ Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& fil
     return inputs;
 }
 
-Result<void> verify_inputs(std::vector<Input>& inputs, const JournalOptions& options,
-                           const std::function<Result<void>(const Record&)>& visit) {
+Result<void> verify_inputs(std::vector<Input>& inputs, const Reading& options,
+                           const std::function<Result<void>(const Record&)>& visit,
+                           const std::function<void(const Input&, const Journal&)>& begin) {
     Progress progress("verifying", total_bytes(inputs));
     uint64_t done = 0;
     uint64_t shift = 0;
@@ -130,6 +163,7 @@ Result<void> verify_inputs(std::vector<Input>& inputs, const JournalOptions& opt
         if (!journal) return pass(journal);
         const bool is_log = input.facts.format == JournalFormat::v2;
         if (is_log) input.position_shift = shift;
+        if (begin) begin(input, **journal);
         uint64_t read_bytes = 0;
         auto summary = verify_journal(**journal, [&](const Record& record) -> Result<void> {
             read_bytes += record.data.size();
@@ -155,7 +189,7 @@ Result<void> verify_inputs(std::vector<Input>& inputs, const JournalOptions& opt
     return {};
 }
 
-Result<void> read_inputs(const std::vector<Input>& inputs, const JournalOptions& options,
+Result<void> read_inputs(const std::vector<Input>& inputs, const Reading& options,
                          const std::filesystem::path& scratch_dir, const char* doing,
                          const std::function<Result<void>(const Input&)>& begin,
                          const std::function<Result<bool>(const Record&)>& visit) {

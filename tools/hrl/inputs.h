@@ -14,13 +14,15 @@
 
 namespace herald::hrl_tool {
 
-// Layers, too: the records of one come in the order of the file.
+// Layers, too: the records of one come in the order of the file. Where a key was given, a file that
+// is not sealed is refused, unless that is allowed.
 Result<std::unique_ptr<hrl::Journal>> open_journal(const std::filesystem::path& file,
-                                                   const hrl::JournalOptions& options);
+                                                   const Reading& options);
 
-// For verbs that only look: what is plain is shown also without a key.
-inline hrl::JournalOptions may_look(hrl::JournalOptions options) {
-    options.segment.without_key = true;
+// For verbs that only look: what is plain is shown also where no key was given. Where one was, a
+// file that names another is not what was asked about.
+inline Reading may_look(Reading options) {
+    options.segment.without_key = !options.has_key();
     return options;
 }
 
@@ -35,20 +37,27 @@ struct Input {
 
     uint64_t first() const { return facts.first_position + position_shift; }
     uint64_t last() const { return last_position.value_or(0) + position_shift; }
+    bool is_sealed() const { return facts.sealed; }
     bool is_layer() const { return facts.contents != hrl::Contents::segment; }
     bool is_image() const { return facts.contents == hrl::Contents::image_layer; }
 };
 
+// What is lost of a v3 file that is written anew, because this program does not know it; nothing
+// for most files.
+std::optional<std::string> unknown_features(const hrl::JournalFacts& facts);
+
 Result<std::vector<Input>> arrange(const std::vector<std::filesystem::path>& files,
-                                   const hrl::JournalOptions& options);
+                                   const Reading& options);
 // Reads everything; `visit` sees every record, with positions counted through; those of a layer in
-// the order of the file.
-Result<void> verify_inputs(std::vector<Input>& inputs, const hrl::JournalOptions& options,
-                           const std::function<Result<void>(const hrl::Record&)>& visit = nullptr);
+// the order of the file. `begin` comes before the records of each.
+Result<void> verify_inputs(
+    std::vector<Input>& inputs, const Reading& options,
+    const std::function<Result<void>(const hrl::Record&)>& visit = nullptr,
+    const std::function<void(const Input&, const hrl::Journal&)>& begin = nullptr);
 // As verify_inputs(), of inputs that were verified, and all records by position: a file that
 // changed since is refused. `visit` returns false to stop. What does not fit into memory is sorted
 // in `scratch_dir`.
-Result<void> read_inputs(const std::vector<Input>& inputs, const hrl::JournalOptions& options,
+Result<void> read_inputs(const std::vector<Input>& inputs, const Reading& options,
                          const std::filesystem::path& scratch_dir, const char* doing,
                          const std::function<Result<void>(const Input&)>& begin,
                          const std::function<Result<bool>(const hrl::Record&)>& visit);

@@ -10,8 +10,8 @@
 namespace herald::hrl_tool {
 
 int report(const Error& error) {
-    std::fflush(stdout);
-    fmt::print(stderr, "hrl: {}\n", error.message);
+    flush_out();
+    print_err("hrl: {}\n", error.message);
     return error.kind == ErrorKind::corrupt ? kDamaged : kRefused;
 }
 
@@ -19,7 +19,8 @@ namespace {
 
 constexpr const char* kStatuses =
     "Exit status: 0 all is well; 1 a file is damaged or torn; 2 it could not be done (wrong\n"
-    "usage, no such file, target exists); 3 the journals that were compared differ.";
+    "usage, no such file, no key, target exists, standard output is full);\n"
+    "3 the journals that were compared differ. With verify, 2 takes precedence over 1.";
 
 // An option whose text `parse` understands, or not.
 template <class Parse>
@@ -34,7 +35,7 @@ CLI::Option* add_parsed(CLI::App* verb, const std::string& name, const std::stri
 }
 
 // Options of every verb: how a journal is read.
-void add_reading(CLI::App* verb, hrl::JournalOptions& options, seal::KeyOptions& keys) {
+void add_reading(CLI::App* verb, Reading& options, seal::KeyOptions& keys) {
     add_parsed(verb, "--entry-order", "v2: oldest or newest first, where nothing proves it",
                [&](const std::string& text) {
                    if (text == "oldest") options.entry_order = hrl::v2::EntryOrder::oldest_first;
@@ -45,6 +46,8 @@ void add_reading(CLI::App* verb, hrl::JournalOptions& options, seal::KeyOptions&
     verb->add_option("--keys", keys.keys, "a machine key file, or a directory of them");
     verb->add_option("--secret-file", keys.secret_file,
                      "its first line is the passphrase or PIN of the root key");
+    verb->add_flag("--allow-plain", options.allow_plain,
+                   "with --key: take files that are not sealed, too");
 }
 
 void add_uuid(CLI::App* verb, const char* name, const char* help, Uuid& to) {
@@ -161,9 +164,10 @@ int run(int argc, char** argv) {
                          "apply onto an existing file or device, or begin in mid-stream");
     add_reading(apply_verb, apply_options.journal, key_options);
     apply_verb->footer(
-        "All files are verified before the target is touched. A gap between them, files of\n"
-        "different disks and an existing target are refused. A new image appears under its name\n"
-        "only when it is complete.\n"
+        "All files are verified, and that they fit the target, before it is touched. A gap "
+        "between\n"
+        "them, files of different disks and an existing target are refused. A new image appears\n"
+        "under its name only when it is complete.\n"
         "Examples:\n  hrl apply *.hrl --to disk.img\n"
         "  hrl apply 0001.hrl 0002.hrl --to disk.img --until 4711\n"
         "  hrl apply 0003.hrl --to disk.img --force      (onto an image that holds what was "
@@ -201,7 +205,8 @@ int run(int argc, char** argv) {
     repair_verb->add_option("--to", repair_options.target, "the new file")->required();
     add_reading(repair_verb, repair_options.journal, key_options);
     repair_verb->footer(
-        "Never in place; an existing target is refused. What is lost is said.\n"
+        "Never in place; an existing target is refused. What is lost is said. A layer of which\n"
+        "anything is lost is refused: what is left of it is no state of the disk.\n"
         "Examples:\n  hrl repair torn.hrl --to repaired.hrl");
 
     DiffOptions diff_options;
@@ -234,7 +239,7 @@ int run(int argc, char** argv) {
         auto opened = seal::open_keyring(key_options);
         if (!opened) return report(opened.error());
         keyring = std::move(*opened);
-        for (hrl::JournalOptions* options :
+        for (Reading* options :
              {&info_options.journal, &records_options.journal, &verify_options.journal,
               &apply_options.journal, &convert_options.journal, &repair_options.journal,
               &diff_options.journal, &stats_options.journal}) {
@@ -255,4 +260,7 @@ int run(int argc, char** argv) {
 
 }  // namespace herald::hrl_tool
 
-int main(int argc, char** argv) { return herald::hrl_tool::run(argc, argv); }
+int main(int argc, char** argv) {
+    using namespace herald::hrl_tool;
+    return herald::end_output("hrl", run(argc, argv), kRefused);
+}

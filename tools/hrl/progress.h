@@ -17,7 +17,7 @@ class Progress {
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
     ~Progress() {
-        if (shown_) fmt::print(stderr, "\r\033[K");
+        if (shown_) print_err("\r\033[K");
     }
 
     void at(uint64_t done) {
@@ -29,10 +29,9 @@ class Progress {
         const double seconds = std::chrono::duration<double>(now - begin_).count();
         const double rate = double(done) / std::max(seconds, 0.001);
         const double left = rate > 0 && total_ > done ? double(total_ - done) / rate : 0;
-        fmt::print(stderr, "\r\033[K{} {} of {} ({:.0f} %), {}/s, {:.0f} s left", doing_,
-                   bytes_text(done), bytes_text(total_),
-                   total_ == 0 ? 100.0 : 100.0 * double(done) / double(total_),
-                   bytes_text(uint64_t(rate)), left);
+        print_err("\r\033[K{} {} of {} ({:.0f} %), {}/s, {:.0f} s left", doing_, bytes_text(done),
+                  bytes_text(total_), total_ == 0 ? 100.0 : 100.0 * double(done) / double(total_),
+                  bytes_text(uint64_t(rate)), left);
         std::fflush(stderr);
     }
 

@@ -62,7 +62,7 @@ void print_json(const Record& record, bool first) {
               {"offset", record.offset},
               {"length", record.length}};
     json.update(payload_json(record));
-    fmt::print("{}{}", first ? "\n" : ",\n", json_text(json));
+    print_out("{}{}", first ? "\n" : ",\n", json_text(json));
 }
 
 Colour colour_of(RecordKind kind) {
@@ -118,16 +118,16 @@ bool may_hold(const SegmentReader& segment, uint32_t block, const RecordsOptions
 }
 
 void print_text(const Record& record) {
-    fmt::print("{:>10}  {}  {}", record.position, time_text(record.time_ns),
-               painted(colour_of(record.kind), fmt::format("{:<12}", to_string(record.kind))));
+    print_out("{:>10}  {}  {}", record.position, time_text(record.time_ns),
+              painted(colour_of(record.kind), fmt::format("{:<12}", to_string(record.kind))));
     if (record.kind == RecordKind::resize) {
-        fmt::print(" to {}", record.length);
+        print_out(" to {}", record.length);
     } else if (record.length != 0) {
-        fmt::print(" {:>14} +{}", record.offset, record.length);
+        print_out(" {:>14} +{}", record.offset, record.length);
     }
     const Json payload = payload_json(record);
-    for (const auto& [name, value] : payload.items()) fmt::print(" {}={}", name, json_text(value));
-    fmt::print("\n");
+    for (const auto& [name, value] : payload.items()) print_out(" {}={}", name, json_text(value));
+    print_out("\n");
 }
 
 }  // namespace
@@ -137,9 +137,13 @@ int records(const RecordsOptions& options) {
     if (!journal) return report(journal.error());
     (*journal)->only(
         [&](uint32_t block) { return may_hold(*(*journal)->segment(), block, options); });
-    if (options.json) fmt::print("[");
+    // The listing stays one record a line.
+    for (const auto& notice : (*journal)->notices()) {
+        print_err("hrl: {}: note: {}\n", options.file.native(), notice);
+    }
+    if (options.json) print_out("[");
     int status = kDone;
-    for (bool first = true;;) {
+    for (bool first = true; !output_failed();) {
         auto record = (*journal)->next();
         if (!record) {
             status = report(record.error());
@@ -154,8 +158,8 @@ int records(const RecordsOptions& options) {
         }
         first = false;
     }
-    if (options.json) fmt::print("\n]\n");
-    if (status != kDone || (*journal)->whole()) return status;
+    if (options.json) print_out("\n]\n");
+    if (status != kDone || (*journal)->whole() || output_failed()) return status;
     return report({ErrorKind::corrupt, (*journal)->loss(), 0});
 }
 

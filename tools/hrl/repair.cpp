@@ -25,6 +25,7 @@ Result<Found> read_proven(Journal& journal,
     Progress progress("repairing", journal.facts().file_bytes);
     Found found;
     uint64_t read_bytes = 0;
+    bool unchecked = false;
     for (;;) {
         auto record = journal.next();
         if (!record && record.error().kind != ErrorKind::corrupt) return pass(record);
@@ -33,6 +34,13 @@ Result<Found> read_proven(Journal& journal,
             return found;
         }
         if (!*record) break;
+        // Said before the first of it is written.
+        if (!std::exchange(unchecked, unchecked || (*record)->data_is_unchecked) && unchecked) {
+            print_err(
+                "hrl: {}: entry {} and perhaps others have no data checksum: of their data nothing "
+                "but its place is proven; they are given none in the new file\n",
+                journal.facts().name, (*record)->position);
+        }
         auto visited = visit(**record);
         if (!visited) return pass(visited);
         found.records += 1;
@@ -64,11 +72,21 @@ Result<Found> repair_segment(Journal& journal, const seal::KeySource* keys, Byte
     SegmentStream stream(std::move(*writer), sink);
     auto found = read_proven(journal, [&](const Record& record) { return stream.append(record); });
     if (!found) return found;
+    const JournalFacts& facts = journal.facts();
+    const bool is_layer = facts.contents != Contents::segment;
+    // The front of a segment is the disk as it was earlier. That of a layer is no state of the
+    // disk at all: parts of it are missing, or, in an image, would read as zero.
+    if (is_layer && !found->loss.empty()) {
+        return fail(ErrorKind::corrupt,
+                    "{} is a layer, and what is left of it is no state of the disk ({}): nothing "
+                    "was written; use another copy of it, or the segments from position {} on that "
+                    "it stands for (hrl records shows what is left)",
+                    facts.name, found->loss, facts.first_position);
+    }
     if (found->records == 0) {
         return fail(ErrorKind::corrupt, "nothing can be saved: {}", found->loss);
     }
-    // A layer covers what its footer says, where that is left; a segment what it holds.
-    const bool is_layer = journal.facts().contents != Contents::segment;
+    // A whole layer covers what its footer says; a segment what it holds.
     auto segment = stream.finish(is_layer ? journal.segment()->last_position().value_or(0) : 0);
     if (!segment) return pass(segment);
     return found;
@@ -77,6 +95,9 @@ Result<Found> repair_segment(Journal& journal, const seal::KeySource* keys, Byte
 Result<void> run(const RepairOptions& options) {
     auto journal = open_journal(options.file, options.journal);
     if (!journal) return pass(journal);
+    if (const auto features = unknown_features((*journal)->facts())) {
+        print_err("hrl: the new file will not have: {}\n", *features);
+    }
     auto file = NewFile::create(options.target);
     if (!file) return pass(file);
     auto found = (*journal)->log()
@@ -86,8 +107,8 @@ Result<void> run(const RepairOptions& options) {
     const uint64_t bytes = file->sink().size();
     auto committed = file->commit();
     if (!committed) return committed;
-    fmt::print("{}: {} records, {}; {}\n", options.target.native(), found->records,
-               bytes_text(bytes), found->loss.empty() ? "nothing was lost" : found->loss);
+    print_out("{}: {} records, {}; {}\n", options.target.native(), found->records,
+              bytes_text(bytes), found->loss.empty() ? "nothing was lost" : found->loss);
     return {};
 }
 

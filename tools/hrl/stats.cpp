@@ -55,7 +55,9 @@ double seconds(const Statistics& stats) {
 std::string size_text(size_t i) { return bytes_text(uint64_t{512} << i); }
 
 void print_json(const std::string& file, const Journal& journal, const Statistics& stats) {
-    Json json{{"file", file}, {"format", to_string(journal.facts().format)}};
+    Json json{{"file", file},
+              {"format", to_string(journal.facts().format)},
+              {"notices", journal.notices()}};
     json["kinds"] = Json::object();
     for (size_t kind = 1; kind <= size_t(RecordKind::activation); ++kind) {
         if (stats.kinds[kind].records == 0) continue;
@@ -93,7 +95,7 @@ void print_json(const std::string& file, const Journal& journal, const Statistic
                            {"ratio", ratio(stats)},
                            {"zero_bytes", stats.zero_bytes},
                            {"incompressible_writes", stats.dense_writes}};
-    fmt::print("{}\n", json_text(json, 2));
+    print_out("{}\n", json_text(json, 2));
 }
 
 std::string bar(uint64_t value, uint64_t max) {
@@ -101,12 +103,12 @@ std::string bar(uint64_t value, uint64_t max) {
 }
 
 void print_text(const Statistics& stats) {
-    const auto heading = [](const char* text) { fmt::print("{}\n", painted(Colour::blue, text)); };
+    const auto heading = [](const char* text) { print_out("{}\n", painted(Colour::blue, text)); };
     heading("records");
     for (size_t kind = 1; kind <= size_t(RecordKind::activation); ++kind) {
         if (stats.kinds[kind].records == 0) continue;
-        fmt::print("  {:<12} {:>10} {:>12}\n", to_string(RecordKind(kind)),
-                   stats.kinds[kind].records, bytes_text(stats.kinds[kind].bytes));
+        print_out("  {:<12} {:>10} {:>12}\n", to_string(RecordKind(kind)),
+                  stats.kinds[kind].records, bytes_text(stats.kinds[kind].bytes));
     }
     if (stats.written_bytes == 0) return;
     heading("sizes of writes, up to");
@@ -114,25 +116,25 @@ void print_text(const Statistics& stats) {
     for (const auto& size : stats.sizes) most = std::max(most, size.records);
     for (size_t i = 0; i < Statistics::kSizes; ++i) {
         if (stats.sizes[i].records == 0) continue;
-        fmt::print("  {:<12} {:>10} {:>12}  {}\n", size_text(i), stats.sizes[i].records,
-                   bytes_text(stats.sizes[i].bytes), bar(stats.sizes[i].records, most));
+        print_out("  {:<12} {:>10} {:>12}  {}\n", size_text(i), stats.sizes[i].records,
+                  bytes_text(stats.sizes[i].bytes), bar(stats.sizes[i].records, most));
     }
     heading("churn");
     const Hot peak = busiest(stats);
     const double all = std::max(seconds(stats), 1.0);
-    fmt::print("  mean         {:>10}/s over {:.0f} s\n",
-               bytes_text(uint64_t(double(stats.written_bytes) / all)), all);
-    fmt::print("  peak         {:>10}/s for {} s from {}\n",
-               bytes_text(peak.count.bytes / stats.by_second.unit()), stats.by_second.unit(),
-               time_text(peak.offset * 1'000'000'000));
+    print_out("  mean         {:>10}/s over {:.0f} s\n",
+              bytes_text(uint64_t(double(stats.written_bytes) / all)), all);
+    print_out("  peak         {:>10}/s for {} s from {}\n",
+              bytes_text(peak.count.bytes / stats.by_second.unit()), stats.by_second.unit(),
+              time_text(peak.offset * 1'000'000'000));
     heading("hottest regions");
     for (const Hot& hot : hottest(stats)) {
-        fmt::print("  {:>16} +{:<9} {:>8} writes {:>12}\n", hot.offset,
-                   bytes_text(stats.by_region.unit()), hot.count.writes,
-                   bytes_text(hot.count.bytes));
+        print_out("  {:>16} +{:<9} {:>8} writes {:>12}\n", hot.offset,
+                  bytes_text(stats.by_region.unit()), hot.count.writes,
+                  bytes_text(hot.count.bytes));
     }
     heading("compression");
-    fmt::print(
+    print_out(
         "  {} of writes, {} by LZ4 ({:.2f} : 1), {} nothing but zeroes, {} writes do not "
         "compress\n",
         bytes_text(stats.written_bytes), bytes_text(stats.packed_bytes), ratio(stats),
@@ -157,6 +159,9 @@ int stats(const StatsOptions& options) {
         print_json(options.file.native(), **journal, statistics);
     } else {
         print_text(statistics);
+        for (const auto& notice : (*journal)->notices()) {
+            print_out("{}: {}\n", painted(Colour::yellow, "note"), notice);
+        }
     }
     return (*journal)->whole() ? kDone : report({ErrorKind::corrupt, (*journal)->loss(), 0});
 }

@@ -13,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "user/base/output.h"
+
 namespace herald::hrl_tool {
 
 // 2024-02-29T12:00:00.123456789Z
@@ -79,6 +81,9 @@ inline std::string bytes_text(uint64_t bytes) {
     for (; value >= 1024 && unit < 5; ++unit) value /= 1024;
     return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
+
+// Bits of features: 0x00000005
+inline std::string bits_text(uint32_t bits) { return fmt::format("{:#010x}", bits); }
 
 // File names need not be UTF-8; what is not is shown as U+FFFD.
 inline std::string json_text(const nlohmann::ordered_json& json, int indent = -1) {

@@ -19,19 +19,26 @@ namespace herald::hrl_tool {
 // Exit statuses, as the man page lists them.
 inline constexpr int kDone = 0;
 inline constexpr int kDamaged = 1;    // a file is not what was written
-inline constexpr int kRefused = 2;    // usage, permission, missing file, existing target, ...
+inline constexpr int kRefused = 2;    // usage, missing file or key, existing target, full output
 inline constexpr int kDifferent = 3;  // diff: the journals leave the disk different
 
+// How the files of a verb are read.
+struct Reading : hrl::JournalOptions {
+    // Take files that are not sealed although a key was given, and chains of which only some are:
+    // otherwise anyone could put a plain file in the place of a sealed one.
+    bool allow_plain = false;
+    bool has_key() const { return segment.keys != nullptr; }
+};
 struct InfoOptions {
     std::filesystem::path file;
-    hrl::JournalOptions journal;
+    Reading journal;
     bool blocks = false;
     bool json = false;
 };
 // What is not set does not filter.
 struct RecordsOptions {
     std::filesystem::path file;
-    hrl::JournalOptions journal;
+    Reading journal;
     uint64_t first_position = 0;
     uint64_t last_position = UINT64_MAX;
     uint64_t since_ns = 0;
@@ -42,20 +49,20 @@ struct RecordsOptions {
 };
 struct VerifyOptions {
     std::vector<std::filesystem::path> files;
-    hrl::JournalOptions journal;
+    Reading journal;
     bool json = false;
 };
 struct ApplyOptions {
     std::vector<std::filesystem::path> files;
     std::filesystem::path target;
-    hrl::JournalOptions journal;
+    Reading journal;
     std::optional<uint64_t> until;  // position of the last record to apply
     bool force = false;
 };
 struct ConvertOptions {
     std::vector<std::filesystem::path> files;
     std::filesystem::path target;
-    hrl::JournalOptions journal;
+    Reading journal;
     hrl::JournalFormat format = hrl::JournalFormat::v3;
     // What v3 wants to know and v2 does not say.
     Uuid machine;
@@ -67,17 +74,17 @@ struct ConvertOptions {
 struct RepairOptions {
     std::filesystem::path file;
     std::filesystem::path target;
-    hrl::JournalOptions journal;
+    Reading journal;
 };
 struct DiffOptions {
     std::filesystem::path first;
     std::filesystem::path second;
-    hrl::JournalOptions journal;
+    Reading journal;
     bool json = false;
 };
 struct StatsOptions {
     std::filesystem::path file;
-    hrl::JournalOptions journal;
+    Reading journal;
     bool json = false;
 };
 

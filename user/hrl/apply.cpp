@@ -13,8 +13,7 @@
 
 namespace herald::hrl {
 
-Result<ImageWriter> ImageWriter::open(Fd fd, std::string name, uint64_t disk_bytes,
-                                      std::optional<uint64_t> final_disk_bytes) {
+Result<ImageWriter> ImageWriter::begin(Fd fd, std::string name) {
     struct stat st {};
     if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, fmt::format("stat {}", name));
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
@@ -24,16 +23,36 @@ Result<ImageWriter> ImageWriter::open(Fd fd, std::string name, uint64_t disk_byt
     writer.fd_ = std::move(fd);
     writer.name_ = std::move(name);
     writer.is_regular_ = S_ISREG(st.st_mode);
-    if (!writer.is_regular_) {
-        auto size = size_of(writer.fd_.get(), writer.name_);
+    return writer;
+}
+
+Result<ImageWriter> ImageWriter::open(Fd fd, std::string name, uint64_t disk_bytes,
+                                      std::optional<uint64_t> final_disk_bytes) {
+    auto writer = begin(std::move(fd), std::move(name));
+    if (!writer) return writer;
+    if (!writer->is_regular_) {
+        auto size = size_of(writer->fd_.get(), writer->name_);
         if (!size) return pass(size);
-        writer.device_bytes_ = *size;
-        writer.may_outgrow_ = final_disk_bytes.has_value();
-        auto fits = writer.must_hold(final_disk_bytes.value_or(disk_bytes));
+        writer->device_bytes_ = *size;
+        writer->may_outgrow_ = final_disk_bytes.has_value();
+        auto fits = writer->must_hold(final_disk_bytes.value_or(disk_bytes));
         if (!fits) return pass(fits);
     }
-    auto sized = writer.resize(disk_bytes);
+    auto sized = writer->resize(disk_bytes);
     if (!sized) return pass(sized);
+    return writer;
+}
+
+Result<ImageWriter> ImageWriter::open_onto(Fd fd, std::string name, uint64_t disk_bytes) {
+    auto writer = begin(std::move(fd), std::move(name));
+    if (!writer) return writer;
+    auto size = size_of(writer->fd_.get(), writer->name_);
+    if (!size) return pass(size);
+    if (!writer->is_regular_ || *size <= disk_bytes) {
+        return open(std::move(writer->fd_), std::move(writer->name_), disk_bytes);
+    }
+    writer->outlasts_disk_ = true;
+    writer->disk_bytes_ = disk_bytes;
     return writer;
 }
 
@@ -42,6 +61,11 @@ Result<void> ImageWriter::resize(uint64_t disk_bytes) {
         return fail(ErrorKind::corrupt, "{}: no disk has {} bytes", name_, disk_bytes);
     }
     if (is_regular_) {
+        // What lay behind the disk's end must not come into it when it grows.
+        if (outlasts_disk_ && ::ftruncate(fd_.get(), off_t(disk_bytes_)) != 0) {
+            return fail_errno(errno, fmt::format("resize {} to {} bytes", name_, disk_bytes_));
+        }
+        outlasts_disk_ = false;
         // At once, not at the end: what a shrunk disk lost must be zero if it grows again.
         if (::ftruncate(fd_.get(), off_t(disk_bytes)) != 0) {
             return fail_errno(errno, fmt::format("resize {} to {} bytes", name_, disk_bytes));

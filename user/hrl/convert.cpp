@@ -29,6 +29,7 @@ void Survey::add(const Record& record) {
     const unsigned kind = unsigned(record.kind);
     HERALD_ASSERT(kind < std::size(kinds_));
     records_ += 1;
+    unchecked_ += record.data_is_unchecked;
     kinds_[kind] += 1;
     kind_bytes_[kind] += record.length;
     split_seconds_ += record.time_ns % kSecondNs != 0;
@@ -42,7 +43,14 @@ std::vector<std::string> Survey::losses(JournalFormat from, JournalFormat to) co
     std::vector<std::string> lost;
     if (from == to) return lost;
     if (to == JournalFormat::v3) {
-        return {"the log's creator, error code, Vhd2DataWriteGuid and sizes at creation"};
+        lost.emplace_back("the log's creator, error code, Vhd2DataWriteGuid and sizes at creation");
+        if (unchecked_ != 0) {
+            lost.push_back(
+                fmt::format("that {} writes have no data checksum: of their data nothing but its "
+                            "place is proven, and checksums are put over it",
+                            unchecked_));
+        }
+        return lost;
     }
     const auto count = [&](RecordKind kind) { return kinds_[unsigned(kind)]; };
     const auto drop = [&](RecordKind kind, const char* what) {
@@ -89,7 +97,9 @@ Result<LogConverter> LogConverter::open(ByteSink& sink, const v2::LogHeader& hea
 
 Result<void> LogConverter::add(const Record& record) {
     const uint32_t time = v2::time_of(record.time_ns);
-    if (record.kind == RecordKind::write) return writer_.append(record.offset, record.data, time);
+    if (record.kind == RecordKind::write) {
+        return writer_.append(record.offset, record.data, time, record.data_is_unchecked);
+    }
     if (!clears(record.kind)) return {};
     for (uint64_t done = 0; done < record.length;) {
         const uint64_t size = std::min<uint64_t>(record.length - done, zero_bytes().size());

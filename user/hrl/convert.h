@@ -27,6 +27,7 @@ class Survey {
 
   private:
     uint64_t records_ = 0;
+    uint64_t unchecked_ = 0;        // their data has no checksum
     uint64_t kinds_[16] = {};       // by RecordKind
     uint64_t kind_bytes_[16] = {};  // of their ranges
     uint64_t split_seconds_ = 0;

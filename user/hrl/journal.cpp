@@ -15,23 +15,17 @@ class SegmentJournal : public Journal {
         : Journal(std::move(facts)), reader_(std::move(reader)) {}
     bool whole() const override { return reader_.whole(); }
     const std::string& loss() const override { return reader_.loss(); }
-    Result<std::optional<Record>> next() override {
-        auto record = reader_.next();
-        if (record && *record) sealed_writes_ += (*record)->data_is_sealed;
-        return record;
-    }
+    Result<std::optional<Record>> next() override { return reader_.next(); }
     const SegmentReader* segment() const override { return &reader_; }
     void only(std::function<bool(uint32_t)> wanted) override { reader_.only(std::move(wanted)); }
     std::vector<std::string> notices() const override {
-        if (sealed_writes_ == 0) return {};
+        if (!facts().sealed || reader_.opens_data()) return {};
         return {
-            fmt::format("the data of {} writes is sealed and was not opened: its checksum is "
-                        "proven, not who wrote it",
-                        sealed_writes_)};
+            "it is sealed and was read without its key: nothing of it is authenticated, zeroes, "
+            "discards and tags neither, and the data of its writes is not shown"};
     }
 
   private:
-    uint64_t sealed_writes_ = 0;
     SegmentReader reader_;
 };
 
@@ -74,6 +68,7 @@ Result<std::unique_ptr<Journal>> open_segment(std::unique_ptr<ByteSource> source
     facts.epoch = header.epoch;
     facts.disk_bytes = header.disk_bytes;
     facts.contents = header.contents;
+    facts.features_optional = header.features_optional;
     facts.sealed = header.sealed_by != SealedBy::nobody;
     facts.first_position = header.first_position;
     facts.created_ns = header.created_ns;

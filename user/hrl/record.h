@@ -40,6 +40,8 @@ struct Record {
     ByteView data;          // write: the bytes; markers: the encoded payload; otherwise empty
     // A write that was read without the key of its file: data is empty, validate() refuses it.
     bool data_is_sealed = false;
+    // An entry of a replica log that has no data checksum: nothing but its place is proven.
+    bool data_is_unchecked = false;
 };
 
 enum class TagKind : uint8_t { manual = 1, scheduled = 2, group = 3, final_ = 4 };

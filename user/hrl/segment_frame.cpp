@@ -61,7 +61,8 @@ Result<TailPlace> place_tail(const FooterDisk& footer, const CheckedHeader& head
 }
 
 // Sections are for features that this code does not have; that they are whole is all it can say.
-Result<void> check_sections(ByteView bytes) {
+Result<std::vector<SectionHeaderDisk>> check_sections(ByteView bytes) {
+    std::vector<SectionHeaderDisk> sections;
     for (size_t count = 0; !bytes.empty(); ++count) {
         const uint64_t frame = sizeof(SectionHeaderDisk) + kChecksumBytes;
         if (count == HERALD_HRL_SECTIONS_MAX || bytes.size() < frame) {
@@ -76,8 +77,9 @@ Result<void> check_sections(ByteView bytes) {
             return fail(ErrorKind::corrupt, "the checksum of its section {} is wrong", count);
         }
         bytes = bytes.subspan(frame + section.bytes);
+        sections.push_back(section);
     }
-    return {};
+    return sections;
 }
 
 // Entries must lie one behind the other, in file and stream, and add up to the footer's word.
@@ -133,6 +135,7 @@ SegmentHeader from_disk(const SegmentHeaderDisk& disk) {
     header.contents = Contents(disk.contents);
     header.order = RecordOrder(disk.record_order);
     header.granule_log2 = disk.granule_log2;
+    header.features_optional = disk.features_optional;
     header.sealed_by = SealedBy(disk.sealed_by);
     header.key_id.bytes = disk.key_id;
     header.seal.bytes = disk.seal;
@@ -286,6 +289,7 @@ Result<Tail> read_tail(ByteSource& source, CheckedHeader& header) {
     }
     auto sections = check_sections(bytes.subspan(place->index_bytes, place->sections_bytes));
     if (!sections) return pass(sections);
+    tail.sections = std::move(*sections);
     if (place->tag_bytes != 0) {
         const ByteView tag = bytes.last(kTailTagBytes);
         if (load_le<uint64_t>(tag.data() + kAuthTagBytes) != xxh3_64(tag.first(kAuthTagBytes))) {

@@ -7,6 +7,8 @@
 // Layout: docs/formats/hrl.md
 #pragma once
 
+#include <vector>
+
 #include "user/hrl/buffer.h"
 #include "user/hrl/byte_source.h"
 #include "user/hrl/layout.h"
@@ -42,6 +44,7 @@ struct Tail {
     FooterDisk footer{};
     Buffer index_bytes;
     std::span<const IndexEntryDisk> entries;  // in index_bytes
+    std::vector<SectionHeaderDisk> sections;  // of optional features; well formed, not understood
 };
 // The index and footer of a whole file. corrupt: the file is not whole, and why; any other kind:
 // the source could not be read.

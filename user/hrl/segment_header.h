@@ -37,6 +37,9 @@ struct SegmentHeader {
     Contents contents = Contents::segment;
     RecordOrder order = RecordOrder::by_position;
     uint8_t granule_log2 = 0;  // order by block: 2^granule_log2 bytes are one block of the disk
+    // Of a file that was read. A writer has no optional feature and writes none: whoever copies a
+    // file through it says what was dropped.
+    uint32_t features_optional = 0;
     // Of a sealed file; set by the writer that seals.
     SealedBy sealed_by = SealedBy::nobody;
     Uuid key_id;

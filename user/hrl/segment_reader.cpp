@@ -431,6 +431,11 @@ std::span<const IndexEntryDisk> SegmentReader::blocks() const {
     return state_->tail->entries;
 }
 
+std::span<const SectionHeaderDisk> SegmentReader::sections() const {
+    if (!state_->tail) return {};
+    return state_->tail->sections;
+}
+
 Result<std::optional<Record>> SegmentReader::next() {
     State& s = *state_;
     if (s.failed) return tl::unexpected<Error>(*s.failed);

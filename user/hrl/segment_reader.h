@@ -38,6 +38,9 @@ class SegmentReader {
     bool opens_data() const;
     // The index, one entry per block; empty when the file is not whole.
     std::span<const IndexEntryDisk> blocks() const;
+    // What optional features added behind the index, by its headers; empty when the file is not
+    // whole.
+    std::span<const SectionHeaderDisk> sections() const;
     // The next record, or nothing at the end. In a torn file the end is after its last whole
     // block, and loss() then says what is missing. In a whole file a bad block is an error.
     // The record's data stays valid until the next call.

@@ -60,7 +60,9 @@ size_t compress(ByteView raw, ByteSpan target) {
 
 struct SegmentWriter::State {
     State(const SegmentHeader& of, uint64_t bytes)
-        : header(of), raw_bytes_expected(bytes), order(of) {}
+        : header(of), raw_bytes_expected(bytes), order(of) {
+        header.features_optional = 0;
+    }
     SegmentHeader header;
     const uint64_t raw_bytes_expected;
     Result<void> header_valid;

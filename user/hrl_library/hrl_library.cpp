@@ -10,6 +10,7 @@ struct herald_hrl_reader {
     herald::seal::Keyring keys;
     std::optional<herald::hrl::SegmentReader> reader;
     std::string error;
+    const char* short_of_memory = nullptr;  // instead of error, which would need some
 };
 
 namespace {
@@ -31,7 +32,22 @@ int misuse(herald_hrl_reader* of, const char* how) {
     return HERALD_HRL_REFUSED;
 }
 
-// The caller's struct may be older, and shorter, or newer than ours: the rest of ours counts as 0.
+// The caller may be C, or built by another compiler: nothing is thrown through it.
+template <class Work>
+int guarded(herald_hrl_reader* of, Work work) noexcept {
+    try {
+        if (of) of->short_of_memory = nullptr;
+        return work();
+    } catch (const std::bad_alloc&) {
+        if (of) of->short_of_memory = "memory is short; it may be tried again";
+        return HERALD_HRL_TROUBLE;
+    } catch (...) {
+        if (of) of->short_of_memory = "the library failed in a way that it does not know";
+        return HERALD_HRL_REFUSED;
+    }
+}
+
+// The caller's struct may be older, and shorter, or newer than ours: what one of them lacks is 0.
 template <class T>
 T from_caller(const T* theirs) {
     T ours;
@@ -41,8 +57,10 @@ T from_caller(const T* theirs) {
 }
 template <class T>
 void to_caller(T* theirs, T ours) {
-    ours.size = theirs->size;
-    std::memcpy(theirs, &ours, std::min(sizeof ours, theirs->size));
+    const size_t size = theirs->size;
+    ours.size = size;
+    std::memcpy(theirs, &ours, std::min(sizeof ours, size));
+    if (size > sizeof ours) std::memset(theirs + 1, 0, size - sizeof ours);
 }
 
 void copy_id(uint8_t* to, const Uuid& id) { std::memcpy(to, id.bytes.data(), id.bytes.size()); }
@@ -69,17 +87,7 @@ int open_reader(herald_hrl_reader& to, const char* path, const herald_hrl_option
     return HERALD_HRL_OK;
 }
 
-}  // namespace
-
-extern "C" int herald_hrl_open(const char* path, const herald_hrl_options* options,
-                               herald_hrl_reader** reader) {
-    if (!path || !reader) return HERALD_HRL_REFUSED;
-    *reader = new (std::nothrow) herald_hrl_reader;
-    if (!*reader) return HERALD_HRL_TROUBLE;
-    return open_reader(**reader, path, from_caller(options));
-}
-
-extern "C" int herald_hrl_get_info(herald_hrl_reader* reader, herald_hrl_info* info) {
+int get_info(herald_hrl_reader* reader, herald_hrl_info* info) {
     if (!reader || !reader->reader || !info) return misuse(reader, "no file is open");
     const hrl::SegmentReader& from = *reader->reader;
     const hrl::SegmentHeader& header = from.header();
@@ -96,11 +104,17 @@ extern "C" int herald_hrl_get_info(herald_hrl_reader* reader, herald_hrl_info* i
     ours.created_ns = header.created_ns;
     ours.is_whole = from.whole() ? 1 : 0;
     ours.sealed_by = int(header.sealed_by);
+    ours.block_bytes = header.block_bytes;
+    ours.features_optional = header.features_optional;
+    ours.contents = uint8_t(header.contents);
+    ours.record_order = uint8_t(header.order);
+    ours.granule_log2 = header.granule_log2;
+    copy_id(ours.key_id, header.key_id);
     to_caller(info, ours);
     return HERALD_HRL_OK;
 }
 
-extern "C" int herald_hrl_next(herald_hrl_reader* reader, herald_hrl_record* record) {
+int next(herald_hrl_reader* reader, herald_hrl_record* record) {
     if (!reader || !reader->reader || !record) return misuse(reader, "no file is open");
     auto next = reader->reader->next();
     if (!next) return refuse(*reader, next.error());
@@ -120,12 +134,32 @@ extern "C" int herald_hrl_next(herald_hrl_reader* reader, herald_hrl_record* rec
     return HERALD_HRL_RECORD;
 }
 
+}  // namespace
+
+extern "C" int herald_hrl_open(const char* path, const herald_hrl_options* options,
+                               herald_hrl_reader** reader) {
+    if (!path || !reader) return HERALD_HRL_REFUSED;
+    *reader = new (std::nothrow) herald_hrl_reader;
+    if (!*reader) return HERALD_HRL_TROUBLE;
+    herald_hrl_reader* made = *reader;
+    return guarded(made, [&] { return open_reader(*made, path, from_caller(options)); });
+}
+
+extern "C" int herald_hrl_get_info(herald_hrl_reader* reader, herald_hrl_info* info) {
+    return guarded(reader, [&] { return get_info(reader, info); });
+}
+
+extern "C" int herald_hrl_next(herald_hrl_reader* reader, herald_hrl_record* record) {
+    return guarded(reader, [&] { return next(reader, record); });
+}
+
 extern "C" const char* herald_hrl_loss(herald_hrl_reader* reader) {
     return reader && reader->reader ? reader->reader->loss().c_str() : "";
 }
 
 extern "C" const char* herald_hrl_error(herald_hrl_reader* reader) {
-    return reader ? reader->error.c_str() : "no reader";
+    if (!reader) return "no reader";
+    return reader->short_of_memory ? reader->short_of_memory : reader->error.c_str();
 }
 
 extern "C" void herald_hrl_close(herald_hrl_reader* reader) { delete reader; }

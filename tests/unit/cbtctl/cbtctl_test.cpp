@@ -140,6 +140,17 @@ TEST_CASE("list shows a table, causes below it, and the answer itself as JSON") 
     CHECK(contains(fake.run("list").out, "cbtctl protect"));
 }
 
+TEST_CASE("what cannot be printed is a failure, however much it is") {
+    Fake fake;
+    for (const size_t disks : {1, 100}) {
+        fake.reply = {{"disks", std::vector<json>(disks, disk_status())}};
+        for (const std::string verb : {"list", "list --json", "--help"}) {
+            CHECK(fake.run(verb + " >/dev/full; exit $?; true").status == 1);
+            CHECK(fake.run(verb).status == 0);
+        }
+    }
+}
+
 TEST_CASE("status shows one disk; strange answers do not crash it") {
     Fake fake;
     fake.reply = disk_status();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/catch.hpp"
+#include "tests/shell.h"
 #include "tools/herald/exit_status.h"
 
 using namespace herald;
@@ -101,4 +102,12 @@ TEST_CASE("an error's exit status says what a script can do about it") {
     CHECK(status(ErrorKind::corrupt, 0) == 5);
     CHECK(status(ErrorKind::operator_needed, ENOENT) == 6);
     CHECK(status(ErrorKind::operator_needed, EINTR) == 130);
+}
+
+TEST_CASE("what the program cannot print is a failure") {
+    const std::string program = HERALD_BIN_DIR "/herald";
+    CHECK(herald::test::run_shell(program + " --help").status == 0);
+    const auto full = herald::test::run_shell(program + " --help 2>&1 >/dev/full");
+    CHECK(full.status == 1);
+    CHECK(full.has("cannot write to standard output: No space left"));
 }

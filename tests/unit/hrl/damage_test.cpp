@@ -3,6 +3,7 @@
 #include "tests/forge_segment.h"
 #include "tests/unit/hrl/sample_segments.h"
 #include "user/base/digest.h"
+#include "user/hrl/journal.h"
 
 using namespace herald;
 using namespace herald::hrl;
@@ -194,7 +195,7 @@ TEST_CASE("an unknown optional feature is read, a required one, version or order
 TEST_CASE("what an unknown optional feature added is walked over, and must be whole") {
     const auto records = sample_records(16, 20, 1 << 20);
     const Bytes plain = write_segment(sample_header(2048), records).bytes;
-    const auto with_section = [&](bool feature, auto change) {
+    const auto file_with_section = [&](bool feature, auto change) {
         Bytes bytes = plain;
         if (feature) {
             bytes[offsetof(SegmentHeaderDisk, features_optional)] = std::byte{2};
@@ -213,7 +214,10 @@ TEST_CASE("what an unknown optional feature added is walked over, and must be wh
         const size_t footer = bytes.size() - sizeof(FooterDisk);
         store_le(bytes.data() + footer + offsetof(FooterDisk, file_bytes), uint64_t(bytes.size()));
         reseal(bytes, footer, bytes.size() - kChecksumBytes);
-        return read_back(bytes);
+        return bytes;
+    };
+    const auto with_section = [&](bool feature, auto change) {
+        return read_back(file_with_section(feature, change));
     };
     const ReadBack back = with_section(true, [](Bytes&) {});
     CHECK(back.whole);
@@ -225,6 +229,21 @@ TEST_CASE("what an unknown optional feature added is walked over, and must be wh
     CHECK_FALSE(with_section(true, [](Bytes& b) { b.pop_back(); }).whole);
     CHECK_FALSE(with_section(true, [](Bytes& b) { b.push_back(std::byte{0}); }).whole);
     CHECK_FALSE(with_section(true, [](Bytes& b) { b.resize(9 << 20); }).whole);
+
+    // Who copies the file can say what is dropped, and the copy does not claim to have it.
+    const Bytes file = file_with_section(true, [](Bytes&) {});
+    auto reader = SegmentReader::open(memory_source(file, "s"));
+    REQUIRE(reader);
+    CHECK(reader->header().features_optional == 2);
+    REQUIRE(reader->sections().size() == 1);
+    CHECK(reader->sections()[0].kind == 9);
+    CHECK(reader->sections()[0].bytes == 26);
+    auto journal = Journal::open(memory_source(file, "s"));
+    REQUIRE(journal);
+    CHECK((*journal)->facts().features_optional == 2);
+    const Segment copy = write_segment(reader->header(), records);
+    CHECK(copy.header.features_optional == 0);
+    CHECK(copy.bytes == plain);
 }
 
 TEST_CASE("a block that is sealed well but claims wrong things is refused") {

@@ -3,13 +3,16 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 
+#include "tests/shell.h"
 #include "tests/temp_dir.h"
 #include "tests/unit/hrl/sample_segments.h"
+#include "tests/unit/hrl/v2/sample_logs.h"
 #include "user/hrl/apply.h"
 
 using namespace herald;
@@ -21,9 +24,12 @@ namespace {
 // A loop device over a file of random bytes; detached by itself when the last descriptor closes.
 class LoopDevice {
   public:
-    explicit LoopDevice(uint64_t bytes) {
+    static Bytes noise(uint64_t bytes) {
         std::mt19937_64 random(31);
-        content_ = random_bytes(random, bytes);
+        return random_bytes(random, bytes);
+    }
+    explicit LoopDevice(uint64_t bytes) : LoopDevice(noise(bytes)) {}
+    explicit LoopDevice(Bytes content) : content_(std::move(content)) {
         REQUIRE(replace_file(dir_.path() / "backing", content_));
         auto backing = open_file(dir_.path() / "backing", O_RDWR);
         REQUIRE(backing);
@@ -43,6 +49,8 @@ class LoopDevice {
     }
     bool there() const { return bool(fd_); }
     const std::string& path() const { return path_; }
+    std::string backing() const { return (dir_.path() / "backing").native(); }
+    std::filesystem::path dir() const { return dir_.path(); }
     const Bytes& content() const { return content_; }
     Bytes read() const {
         Bytes bytes(content_.size());
@@ -103,4 +111,51 @@ TEST_CASE("a device smaller than the disk is refused") {
     auto writer = ImageWriter::open(std::move(*fd), device.path(), (1 << 20) + 512);
     REQUIRE_FALSE(writer);
     CHECK(writer.error().message.find("at least as large") != std::string::npos);
+}
+
+TEST_CASE("hrl apply finds that a device is too small before it writes to it") {
+    LoopDevice device(1 << 20);
+    if (!device.there()) return;
+    const Bytes data(4096, std::byte{1});
+    Record write;
+    write.position = 1;
+    write.length = data.size();
+    write.data = data;
+    Record grow;
+    grow.kind = RecordKind::resize;
+    grow.position = 2;
+    grow.length = 2 << 20;
+    const std::vector<OwnedRecord> records = {OwnedRecord(write), OwnedRecord(grow)};
+    REQUIRE(
+        replace_file(device.dir() / "a.hrl", write_segment(sample_header(4096), records).bytes));
+    const std::string hrl = HERALD_BIN_DIR "/hrl apply " + (device.dir() / "a.hrl").native() +
+                            " --force --to " + device.path();
+    const auto run = herald::test::run_shell(hrl + " 2>&1");
+    INFO(run.output);
+    CHECK(run.status == 2);
+    CHECK(run.has("at least as large"));
+    CHECK((device.read() == device.content()));
+    CHECK(herald::test::run_shell(hrl + " --until 1 2>&1").status == 0);
+    CHECK_FALSE((device.read() == device.content()));
+}
+
+TEST_CASE("hrl apply never takes a journal for the target through a device") {
+    // A log, because its length is a multiple of a sector.
+    const Bytes log = v2::test::build_log({{0, Bytes(512, std::byte{1})}});
+    LoopDevice device(log);
+    if (!device.there()) return;
+    struct stat st {};
+    REQUIRE(::stat(device.path().c_str(), &st) == 0);
+    const std::string other = (device.dir() / "other_node").native();
+    REQUIRE(::mknod(other.c_str(), S_IFBLK | 0600, st.st_rdev) == 0);
+    for (const std::string& journal : {device.backing(), device.path(), other}) {
+        for (const std::string& target : {device.path(), other}) {
+            const auto run = herald::test::run_shell(HERALD_BIN_DIR "/hrl apply " + journal +
+                                                     " --force --to " + target + " 2>&1");
+            INFO(journal << " to " << target << ": " << run.output);
+            CHECK(run.status == 2);
+            CHECK((run.has("is one of the journals") || run.has("busy")));
+            CHECK((device.read() == log));
+        }
+    }
 }

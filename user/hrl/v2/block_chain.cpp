@@ -141,7 +141,12 @@ Result<BlockChain> follow_chain(ByteSource& source, const LogHeader& header) {
         return fail(ErrorKind::corrupt, "its header puts the end at byte {} of {}",
                     header.end_offset, header.current_bytes);
     }
-    if (header.end_offset == kHeaderBytes) return chain;
+    if (header.end_offset == kHeaderBytes) {
+        if (header.entry_count == 0) return chain;
+        return fail(ErrorKind::corrupt,
+                    "its header counts {} entries and puts the end before the first of them",
+                    header.entry_count);
+    }
     // May lie before the header's end, and is refused there.
     uint64_t at = header.end_offset - std::min(header.end_offset, block_bytes);
     for (bool first = false; !first;) {

@@ -280,6 +280,7 @@ Result<std::optional<Record>> LogReader::next() {
     record.length = size;
     record.time_ns = time_ns_of(entry.time);
     record.data = *data;
+    record.data_is_unchecked = entry.data_checksum == 0;
     s.data_at += size;
     s.entry_done += size;
     if (s.entry_done == entry.data_bytes) {

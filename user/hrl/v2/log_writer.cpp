@@ -31,7 +31,7 @@ Result<LogWriter> LogWriter::open(ByteSink& sink, const LogHeader& header, Entry
     return writer;
 }
 
-Result<void> LogWriter::append(uint64_t byte_offset, ByteView data, uint32_t time) {
+Result<void> LogWriter::append(uint64_t byte_offset, ByteView data, uint32_t time, bool unchecked) {
     if (data.empty() || data.size() % HERALD_SECTOR_BYTES != 0 ||
         data.size() > HERALD_RECORD_DATA_BYTES_MAX || byte_offset % HERALD_SECTOR_BYTES != 0 ||
         byte_offset > HERALD_DISK_BYTES_MAX || data.size() > HERALD_DISK_BYTES_MAX - byte_offset) {
@@ -40,7 +40,8 @@ Result<void> LogWriter::append(uint64_t byte_offset, ByteView data, uint32_t tim
     }
     auto written = sink_->append(data);
     if (!written) return written;
-    entries_.push_back({byte_offset, uint32_t(data.size()), time, checksum_of(data)});
+    const uint32_t checksum = unchecked ? 0 : checksum_of(data);
+    entries_.push_back({byte_offset, uint32_t(data.size()), time, checksum});
     header_.entry_count += 1;
     header_.modified_time = std::max(header_.modified_time, time);
     if (entries_.size() + 1 < entry_slots(header_.metadata_bytes)) return {};

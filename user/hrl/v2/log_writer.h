@@ -4,7 +4,7 @@
 // Promise: at every moment what is in the sink is a log that was not closed, and opens to every
 // write up to the last metadata block; after finish() it is closed and durable.
 // It leaves one slot of every block unused, so that the order of entries is never in doubt, and
-// gives every entry a data checksum.
+// gives every entry a data checksum, unless it is told that nothing proves the data.
 // Callers: one thread. Memory: one metadata block. Failure: a write no disk can have is refused.
 // Layout: docs/formats/mshrl.md
 #pragma once
@@ -22,7 +22,8 @@ class LogWriter {
     static Result<LogWriter> open(ByteSink& sink, const LogHeader& header,
                                   EntryOrder order = EntryOrder::newest_first);
     // `time` in seconds since 2000. Data of more than HERALD_RECORD_DATA_BYTES_MAX is refused.
-    Result<void> append(uint64_t byte_offset, ByteView data, uint32_t time);
+    // `unchecked`: data that was read without a checksum does not get one by being copied.
+    Result<void> append(uint64_t byte_offset, ByteView data, uint32_t time, bool unchecked = false);
     // Writes the last metadata block and closes the log.
     Result<LogHeader> finish();
     uint64_t entry_count() const { return header_.entry_count; }

@@ -403,3 +403,24 @@ TEST_CASE("lengths, distances and counts from a file never lead outside it") {
         CHECK(is_prefix(back.writes, writes));
     }
 }
+
+TEST_CASE("a log whose header counts entries and ends where the header ends is not whole") {
+    const auto writes = sample_writes(5, 20);
+    for (const bool empty : {false, true}) {
+        Bytes bytes = build_log(empty ? std::vector<Write>() : writes);
+        LogHeaderDisk disk;
+        std::memcpy(&disk, bytes.data(), sizeof disk);
+        auto header = decode_header(disk);
+        REQUIRE(header);
+        CHECK(read_back(bytes).whole);
+        // Somebody puts the end in front of everything: twenty writes would be gone unnoticed.
+        header->end_offset = kHeaderBytes;
+        disk = encode_header(*header);
+        std::memcpy(bytes.data(), &disk, sizeof disk);
+        const ReadBack back = read_back(bytes);
+        CHECK(back.opened);
+        CHECK(back.whole == empty);
+        CHECK(back.writes.empty());
+        CHECK((back.loss.find("counts 20 entries") != std::string::npos) != empty);
+    }
+}
