@@ -216,7 +216,8 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
                     "{} disks are protected already, the most there can be", HERALD_DISKS_MAX);
     }
     host_.disks = std::max(host_.disks.load(), workers_.size() + 1);
-    auto worker = std::make_shared<DiskWorker>(host_, std::move(*identity));
+    auto worker = std::make_shared<DiskWorker>(host_, std::move(*identity),
+                                               host_.state->remembered(id));
     workers_[id] = worker;
     return worker;
 }
