@@ -41,6 +41,7 @@ class HangingFile:
         self.data = bytearray(os.urandom(1 << 20) * (size >> 20))
         self.hang = self.hang_writes = self.hang_names = False
         self.held = []
+        self.lock = threading.Lock()  # guards these
         self.mount = pathlib.Path(tempfile.mkdtemp(prefix="herald-fuse-"))
         self.path = self.mount / "disk"
         self.fd = os.open("/dev/fuse", os.O_RDWR)
@@ -72,10 +73,11 @@ class HangingFile:
             if opcode == 26:  # init
                 self.answer(unique, struct.pack("<IIIIHHII9I", 7, 31, 1 << 20, 0, 64, 48, 1 << 20, 1, *[0] * 9))
             elif opcode in (self.LOOKUP, self.READ, self.WRITE):
-                hangs = {self.LOOKUP: self.hang_names, self.READ: self.hang, self.WRITE: self.hang_writes}
-                if hangs[opcode]:
-                    self.held.append((opcode, unique, body))
-                else:
+                with self.lock:
+                    hangs = {self.LOOKUP: self.hang_names, self.READ: self.hang, self.WRITE: self.hang_writes}[opcode]
+                    if hangs:
+                        self.held.append((opcode, unique, body))
+                if not hangs:
                     self.give(opcode, unique, body)
             elif opcode == 3:  # getattr
                 self.answer(unique, struct.pack("<QII", 3600, 0, 0) + self.attributes(node))
@@ -103,9 +105,11 @@ class HangingFile:
             self.answer(unique, struct.pack("<II", size, 0))
 
     def go_on(self):
-        self.hang = self.hang_writes = self.hang_names = False
-        while self.held:
-            self.give(*self.held.pop())
+        with self.lock:
+            self.hang = self.hang_writes = self.hang_names = False
+            held, self.held = self.held, []
+        for request in held:
+            self.give(*request)
 
     def close(self):
         self.go_on()
@@ -258,8 +262,8 @@ def check_hung_name(rig: Rig):
 
 def check_state_dir(hanging: HangingFile):
     with Rig(size_mib=64, mounted=False) as rig:
-        state = rig.work / "state"
-        state.mkdir(exist_ok=True)
+        state = rig.work / "state/replicator"  # not the server's
+        state.mkdir(parents=True)
         device = ""
         try:
             device = run("losetup", "--find", "--show", hanging.path).stdout.strip()
