@@ -299,7 +299,7 @@ Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
                     to_string(s.header.segment));
     }
     if (covered_to != 0 &&
-        (covered_to < s.last_position ||
+        (covered_to < s.last_position || covered_to > HERALD_POSITION_MAX ||
          (s.header.contents == Contents::segment && covered_to != s.last_position))) {
         return fail(ErrorKind::operator_needed,
                     "segment {} cannot end at {}: its last record is {}",
