@@ -23,6 +23,9 @@
 /* Payload of one record; larger writes are cut into several records. */
 #define HERALD_RECORD_DATA_BYTES_MAX (1u << 20)
 
+/* Positions of a stream: one more is still a number, signed too, in whatever reads it. */
+#define HERALD_POSITION_MAX ((1ull << 63) - 1)
+
 /* Uncompressed record bytes of one block of a segment in transit. */
 #define HERALD_HRL_BLOCK_BYTES_MAX (256u << 10)
 /* A reader refuses a block that claims more than this: one largest record and a block's worth. */

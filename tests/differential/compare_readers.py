@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Holds the C++ and the Python reader of .hrl to the same answers, over golden, random and damaged
-files. Usage: compare_readers.py READER_PEER. HERALD_SEED, HERALD_TIER."""
+files. Usage: compare_readers.py READER_PEER [fuzz]. HERALD_SEED, HERALD_TIER; with "fuzz" it goes on for
+HERALD_FUZZ_SECONDS."""
 import hashlib
 import os
 import pathlib
@@ -10,22 +11,31 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools/hrl_py"))
 
+import lz4_streams  # noqa: E402
+from damage import damage  # noqa: E402
 from journal import BlockDamaged, Journal, Refused  # noqa: E402
-from key_files import KeyTrouble, read_machine_key, read_root_key, read_secret  # noqa: E402
+from key_files import KeyTrouble, NewerKeyFile, read_machine_key, read_root_key, read_secret  # noqa: E402
+from layout import text_of_id  # noqa: E402
+from lz4_block import Lz4Error, ZeroOffset, decompress  # noqa: E402
+from sealing import hkdf_sha256  # noqa: E402
 from xxh3 import xxh3_64  # noqa: E402
 
 # The key of the specification's example, as in reader_peer.cpp.
-KEYS = {(b"\x11" * 16, b"\x77" * 16): bytes(range(32))}
+KEY = bytes(range(32))
+KEYS = {(b"\x11" * 16, b"\x77" * 16): KEY}
 MODES = {"key": {"keys": KEYS}, "blind": {"blind": True}, "none": {},
          "sealed": {"keys": KEYS, "sealed_only": True}}
 ROUNDS = {"check": 1, "ci": 4, "nightly": 100}
 ZERO_OFFSET = "a match with offset zero"
-FILES, DAMAGED_PER_FILE = 60, 12
+FILES, DAMAGED_PER_FILE, LZ4_STREAMS = 60, 12, 2000
+CORPORA = ["differential/corpus", "fuzz/corpus/segment_reader", "fuzz/corpus/segment_forged",
+           "fuzz/corpus/segment_sealed"]
 
 
 def python_says(path, options):
@@ -59,117 +69,6 @@ def peer_says(peer, paths, mode):
     return [answers[str(p)] for p in paths]
 
 
-def checksum(data):
-    return struct.pack("<Q", xxh3_64(data))
-
-
-def mend(data):
-    """Makes header, block, index and footer checksums and the chain right again, as far as the
-    sizes in the file lead to them."""
-    if len(data) < 256 + 64:
-        return data
-    data = bytearray(data)
-    data[248:256] = checksum(data[:248])
-    chain, at, entries = data[248:256], 256, []
-    while data[at:at + 4] == b"HBLK" and at + 48 <= len(data):
-        stored = struct.unpack_from("<I", data, at + 24)[0]
-        end = at + 40 + stored
-        if end + 8 > len(data):
-            break
-        data[at + 32:at + 40] = chain
-        chain = data[end:end + 8] = checksum(data[at:end])
-        entries.append(at)
-        at = end + 8
-    if data[at:at + 4] == b"HIDX" and at + 16 <= len(data):
-        end = at + 16 + 64 * struct.unpack_from("<I", data, at + 4)[0]
-        if end + 8 <= len(data):
-            data[at + 8:at + 16] = chain
-            data[end:end + 8] = checksum(data[at:end])
-            if len(data) - 88 >= end + 8:
-                data[-72:-64] = checksum(data[-88:-72])
-    data[-24:-16] = chain
-    data[-8:] = checksum(data[-64:-8])
-    return bytes(data)
-
-
-def tables(data):
-    """(where, count) of every table of record headers that is not compressed."""
-    at, found, sealed = 256, [], data[27] != 0
-    while data[at:at + 4] == b"HBLK" and at + 48 <= len(data):
-        count, _, stored, codec = struct.unpack_from("<IIIB", data, at + 16)
-        end = at + 40 + stored - (16 if sealed else 0)
-        if (sealed or codec == 0) and at + 40 <= end - 40 * count and end <= len(data):
-            found.append((end - 40 * count, count))
-        at += 48 + stored
-    return found
-
-
-def damage_record(draw, data):
-    """A field of a record, or two records in each other's place; sometimes with the tail torn off,
-    so that no index contradicts it first."""
-    found = tables(data)
-    if not found:
-        return
-    at, count = draw.choice(found)
-    one, other = at + 40 * draw.randrange(count), at + 40 * draw.randrange(count)
-    if one != other and draw.random() < 0.5:
-        data[one:one + 40], data[other:other + 40] = data[other:other + 40], data[one:one + 40]
-    else:
-        field, size = draw.choice([(0, 1), (1, 1), (2, 2), (4, 4), (8, 8), (16, 8), (24, 8), (32, 8)])
-        old = int.from_bytes(data[one + field:one + field + size], "little")
-        value = draw.choice([0, 1, draw.randrange(12), 12, 512, 1 << 46, old + 1, old - 1, old + 512, old - 512,
-                             draw.getrandbits(64)]) & ((1 << 8 * size) - 1)
-        data[one + field:one + field + size] = value.to_bytes(size, "little")
-    if draw.random() < 0.5:
-        del data[data.rfind(b"HIDX"):]
-
-
-def damage(draw, data, others):
-    """One damaged version of a file, and what was done."""
-    data = bytearray(data)
-    at = draw.randrange(len(data))
-    what = draw.choice(["flip", "flip", "field", "field", "field", "cut", "grow", "splice", "zero",
-                        "swap", "newer", "record", "record", "record"])
-    if what == "flip":
-        data[at] ^= 1 << draw.randrange(8)
-    elif what == "field":
-        # Near a structure's begin, where the fields are.
-        begins = [0, len(data) - 64, len(data) - 88]
-        for magic in (b"HBLK", b"HIDX", b"HFTR"):
-            found = data.find(magic)
-            while found >= 0:
-                begins += [found] * 3
-                found = data.find(magic, found + 1)
-        at = max(0, min(len(data) - 9, draw.choice(begins) + draw.randrange(64)))
-        size = draw.choice([1, 1, 2, 4, 8])
-        value = draw.choice([0, 1, 2, 3, 255, 512, 513, 1 << 31, (1 << 64) - 1, draw.getrandbits(64)])
-        old = int.from_bytes(data[at:at + size], "little")
-        value = draw.choice([value, old + 1, old - 1]) & ((1 << 8 * size) - 1)
-        data[at:at + size] = value.to_bytes(size, "little")
-    elif what == "cut":
-        del data[at:]
-    elif what == "grow":
-        data += draw.randbytes(draw.randrange(1, 100))
-    elif what == "splice":
-        other = draw.choice(others)
-        data[at:] = other[min(at, len(other)):]
-    elif what == "zero":
-        end = min(len(data), at + draw.randrange(1, 600))
-        data[at:end] = bytes(end - at)
-    elif what == "record":
-        damage_record(draw, data)
-    elif what == "newer":
-        data[draw.choice([8, 9, 16, 17, 18, 19])] |= 1 << draw.randrange(8)
-    elif what == "swap":
-        size = draw.choice([1, 8, 40, 64])
-        other = draw.randrange(len(data))
-        data[at:at + size], data[other:other + size] = data[other:other + size], data[at:at + size]
-    data = bytes(data)
-    if what in ("newer", "record") or draw.random() < 0.6:
-        return mend(data), what + ", mended"
-    return data, what
-
-
 def zero_offset(path, options):
     """Whether the file holds the one thing of which the two may say different things."""
     try:
@@ -181,6 +80,62 @@ def zero_offset(path, options):
         return ZERO_OFFSET in str(damage)
     except Refused:
         return False
+
+
+def header_lines(journal):
+    """What tests/unit/hrl/golden_test.cpp says of a header, too."""
+    h = journal.header
+    yield (f"HEADER contents={h.contents} order={h.record_order} granule_log2={h.granule_log2} "
+           f"sealed_by={h.sealed_by} optional={h.features_optional} block_bytes={h.block_bytes}")
+    ids = [text_of_id(i) for i in (h.machine, h.disk, h.segment, h.previous_segment, h.key_id, h.seal)]
+    yield "IDS machine={} disk={} segment={} previous={} key_id={} seal={}".format(*ids)
+    yield (f"STREAM epoch={h.epoch} first_position={h.first_position} disk_bytes={h.disk_bytes} "
+           f"created_ns={h.created_ns}")
+    if journal.whole:
+        yield f"TAIL last_position={journal.footer.last_position} blocks={journal.footer.block_count}"
+    for kind, data in journal.sections:
+        yield f"SECTION {kind} {len(data)}"
+
+
+def compare_golden(golden):
+    """The golden files against the text beside each; the first difference as text, or None."""
+    for path in golden:
+        lines = []
+        try:
+            with Journal(path, **MODES["key"]) as journal:
+                lines += header_lines(journal)
+        except Refused:
+            pass
+        lines += python_says(path, MODES["key"])
+        expected = path.with_name(path.name + ".txt").read_text().splitlines()
+        if lines != expected:
+            return f"{path} and the text beside it: " + next(
+                (f"line {i + 1}: {a} / {b}" for i, (a, b) in enumerate(zip(lines, expected)) if a != b),
+                f"{len(lines)} lines, not {len(expected)}")
+    return None
+
+
+def decompressed(raw_bytes, block):
+    try:
+        return f"{xxh3_64(decompress(block, raw_bytes)):016x}"
+    except ZeroOffset:
+        return None
+    except Lz4Error:
+        return "refused"
+
+
+def compare_lz4(peer, streams):
+    """LZ4 blocks, as (raw size, block); the first difference as text, or None. How many were taken."""
+    streams = [(raw_bytes, block) for raw_bytes, block in streams if raw_bytes <= lz4_streams.RAW_BYTES_MAX]
+    run = subprocess.run([peer, "lz4"], input="".join(f"{r} {b.hex()}\n" for r, b in streams),
+                         capture_output=True, text=True, check=True)
+    taken = 0
+    for (raw_bytes, block), theirs in zip(streams, run.stdout.splitlines(), strict=True):
+        ours = decompressed(raw_bytes, block)
+        taken += theirs != "refused"
+        if ours not in (None, theirs):
+            return f"LZ4 block of {raw_bytes} bytes {block.hex()}:\n  Python: {ours}\n  C++:    {theirs}", taken
+    return None, taken
 
 
 def compare(peer, paths, notes):
@@ -229,8 +184,41 @@ def python_unwraps(root, key, secret):
         passphrase = read_secret(secret) if needs_secret else None
         machine, key_id, plain = read_machine_key(key, read_root_key(root, passphrase))
         return f"{uuid.UUID(bytes=machine)} {uuid.UUID(bytes=key_id)} {plain.hex()}"
+    except NewerKeyFile as newer:
+        return f"refused newer ({newer})"
     except (KeyTrouble, OSError) as trouble:
         return f"refused ({trouble})"
+
+
+def write_odd_keys(folder):
+    """Key files that are right but for one rule: ids that are nil, and versions to come. By name."""
+    from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+    some, nil, root_key = bytes(range(1, 17)), bytes(16), bytes(range(32, 64))
+
+    def root_text(root):
+        check = hkdf_sha256(root_key, root, b"herald root key check", 16)
+        return (f"herald-root-key 1\nroot {text_of_id(root)}\nsource file\nkey {root_key.hex()}\n"
+                f"check {check.hex()}\n").encode()
+
+    def key_text(machine, key_id, root):
+        wrapped = aes_key_wrap(root_key, machine + key_id + KEY)
+        return (f"herald-machine-key 1\nmachine {text_of_id(machine)}\nkey {text_of_id(key_id)}\n"
+                f"root {text_of_id(root)}\nwrapped {wrapped.hex()}\n").encode()
+
+    files = {"some.root": root_text(some), "nil.root": root_text(nil), "some.key": key_text(some, some, some),
+             "nil_machine.key": key_text(nil, some, some), "nil_id.key": key_text(some, nil, some),
+             "nil_root.key": key_text(some, some, nil)}
+    for name, text in files.items():
+        (folder / name).write_bytes(mend_key_file(text))
+    for name in ("some.root", "some.key"):
+        whole = (folder / name).read_bytes()
+        (folder / f"newer_{name}").write_bytes(whole.replace(b"-key 1\n", b"-key 2\n", 1))
+    for path in folder.iterdir():
+        if path.suffix == ".root":
+            path.chmod(0o600)
+    return {("some", "some"): "opens", ("nil", "nil_root"): "refused", ("some", "nil_machine"): "refused",
+            ("some", "nil_id"): "refused", ("newer_some", "some"): "refused newer",
+            ("some", "newer_some"): "refused newer"}
 
 
 def compare_keys(peer, draw, folder):
@@ -249,6 +237,8 @@ def compare_keys(peer, draw, folder):
     (folder / "loose.root").write_bytes((folder / "file.root").read_bytes())
     (folder / "loose.root").chmod(0o640)
     cases.append(("loose", "file", "phrase"))
+    odd = write_odd_keys(folder)
+    cases += [(root, key, "phrase") for root, key in odd]
     for number in range(60):
         kind = draw.choice(["phrase", "file", "file"])
         for suffix in draw.choice([["root"], ["key"], ["key"], ["root", "key"]]):
@@ -262,9 +252,12 @@ def compare_keys(peer, draw, folder):
     run = subprocess.run([peer, "unwrap"], input="".join("|".join(case) + "\n" for case in paths),
                          capture_output=True, text=True, check=True)
     opened = 0
-    for case, theirs in zip(paths, run.stdout.splitlines(), strict=True):
+    for names, case, theirs in zip(cases, paths, run.stdout.splitlines(), strict=True):
         ours = python_unwraps(*case)
-        opened += theirs != "refused"
+        opened += not theirs.startswith("refused")
+        wanted = odd.get(names[:2], theirs)
+        if wanted != (theirs if theirs.startswith("refused") else "opens") and wanted != theirs:
+            return f"keys {' '.join(case)}: C++ says {theirs}, not {wanted}"
         if ours.split(" (")[0] != theirs:
             return f"keys {' '.join(case)}:\n  Python: {ours}\n  C++:    {theirs}"
         if "token.root" in case[0] and "PKCS#11 token" not in ours:
@@ -281,37 +274,63 @@ def main():
         return 77
     peer = sys.argv[1]
     seed = int(os.environ.get("HERALD_SEED", random.randrange(1 << 32)))
-    rounds = ROUNDS[os.environ.get("HERALD_TIER") or "check"]
-    print(f"seed {seed} (HERALD_SEED), {rounds} rounds of {FILES * (1 + DAMAGED_PER_FILE)} files")
+    rounds, seconds = ROUNDS[os.environ.get("HERALD_TIER") or "check"], None
+    if sys.argv[2:] == ["fuzz"]:
+        # Not from where the same seed begins elsewhere.
+        seed += 1 << 32
+        seconds = int(os.environ.get("HERALD_FUZZ_SECONDS") or 5)
+    said = f"{rounds} rounds" if seconds is None else f"{seconds} s"
+    print(f"seed {seed & 0xffffffff} (HERALD_SEED), {said} of {FILES * (1 + DAMAGED_PER_FILE)} files a round")
     draw = random.Random(seed)
+    began = time.monotonic()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="herald-differential-"))
     golden = sorted((ROOT / "tests/golden/hrl").glob("*.hrl"))
+    kept = [path for corpus in CORPORA for path in sorted((ROOT / "tests" / corpus).iterdir())]
+    streams = [path.read_bytes() for path in sorted((ROOT / "tests/fuzz/corpus/lz4_framing").iterdir())]
+    streams = [(struct.unpack_from("<I", data)[0], data[4:]) for data in streams if len(data) >= 4]
+    difference = compare_golden(golden)
+    if not difference:
+        difference, taken = compare_lz4(peer, streams + list(lz4_streams.hostile_streams()))
+    if not difference and lz4_streams.cost_of(1 << 18) > 1 << 19:
+        difference = "Python copies more of a hostile LZ4 block than twice what it holds"
+    if difference:
+        print(f"the readers differ: {difference}")
+        return 1
     sums = {}
-    for number in range(rounds):
+    number = 0
+    while number < rounds if seconds is None else number == 0 or time.monotonic() < began + seconds:
         keys_folder = folder / f"keys{number}"
         keys_folder.mkdir(mode=0o700)
         difference = compare_keys(peer, draw, keys_folder)
         if difference:
-            print(f"the readers differ: {difference}\nagain: HERALD_SEED={seed}")
+            print(f"the readers differ: {difference}\nagain: HERALD_SEED={seed & 0xffffffff}")
             return 1
         for path in keys_folder.iterdir():
             path.unlink()
         keys_folder.rmdir()
         subprocess.run([peer, "write", folder, str(draw.getrandbits(63)), str(FILES)], check=True)
         paths = [folder / f"{i}.hrl" for i in range(FILES)] + (golden if number == 0 else [])
-        files = [path.read_bytes() for path in paths]
+        # Of the largest record Python makes no dozen versions within a test's time.
+        files = [path.read_bytes() for path in paths if path.name != "largest_record.hrl"]
+        if number == 0:
+            paths += kept
         notes = {}
         for i, data in enumerate(files):
             for j in range(DAMAGED_PER_FILE):
                 path = folder / f"{i}_{j}.hrl"
-                damaged, notes[path] = damage(draw, data, files)
+                damaged, notes[path] = damage(draw, data, files, KEY)
                 path.write_bytes(damaged)
                 paths.append(path)
         difference, ends = compare(peer, paths, notes)
         for end, count in ends.items():
             sums[end] = sums.get(end, 0) + count
+        number += 1
+        if not difference:
+            difference, taken = compare_lz4(peer, [lz4_streams.random_stream(draw) for _ in range(LZ4_STREAMS)])
+            if not difference and not LZ4_STREAMS // 10 < taken < LZ4_STREAMS * 9 // 10:
+                difference = f"of {LZ4_STREAMS} LZ4 blocks {taken} were taken: too few or too many to prove much"
         if difference:
-            print(f"the readers differ: {difference}\nagain: HERALD_SEED={seed}")
+            print(f"the readers differ: {difference}\nagain: HERALD_SEED={seed & 0xffffffff}")
             return 1
     for path in folder.iterdir():
         path.unlink()

@@ -5,6 +5,7 @@
 //   ends
 //   reader_peer keys DIR           file, phrase and token root keys and the machine keys they wrap
 //   reader_peer unwrap             for each line "ROOT|MACHINE-KEY|SECRET-FILE": the machine key
+//   reader_peer lz4                for each line "RAW-BYTES HEX": what the LZ4 block holds, hashed
 // KEY: "key" opens what was sealed with the key below, "blind" reads without it, "none" refuses,
 // "sealed" is "key" and refuses plain files.
 #include <fmt/format.h>
@@ -16,6 +17,7 @@
 
 #include "user/base/digest.h"
 #include "user/base/file.h"
+#include "user/hrl/lz4_block.h"
 #include "user/hrl/segment_reader.h"
 #include "user/seal/keyring.h"
 #include "user/seal/root_key.h"
@@ -119,6 +121,8 @@ Result<Bytes> random_file(std::mt19937_64& random, const seal::MachineKey& key) 
     header.segment = id_of(uint8_t(1 + upto(random, 200)));
     header.epoch = random();
     header.first_position = 1 + upto(random, 1) * upto(random, uint64_t{1} << 40);
+    // The last positions that there are.
+    if (random() % 8 == 0) header.first_position = HERALD_POSITION_MAX - upto(random, 200);
     header.disk_bytes = 1u << 20;
     header.created_ns = random();
     header.block_bytes = 512u << upto(random, 9);
@@ -133,7 +137,8 @@ Result<Bytes> random_file(std::mt19937_64& random, const seal::MachineKey& key) 
     }
     std::vector<Sample> samples;
     uint64_t position = header.first_position;
-    for (uint64_t left = 1 + upto(random, 40); left > 0; --left) {
+    for (uint64_t left = 1 + upto(random, 40); left > 0 && position <= HERALD_POSITION_MAX;
+         --left) {
         samples.push_back(random_record(random, header, position));
         position += header.contents == Contents::segment ? 1 : 1 + upto(random, 3);
     }
@@ -149,7 +154,8 @@ Result<Bytes> random_file(std::mt19937_64& random, const seal::MachineKey& key) 
         if (!appended) return pass(appended);
     }
     const bool wider = header.contents != Contents::segment && random() % 2;
-    auto segment = std::move(writer).finish(wider ? position + 7 : 0);
+    auto segment =
+        std::move(writer).finish(wider ? std::min<uint64_t>(position + 7, HERALD_POSITION_MAX) : 0);
     if (!segment) return pass(segment);
     return std::move(segment->bytes);
 }
@@ -252,12 +258,26 @@ void unwrap_each() {
         auto key = unwrap(line.substr(0, first), line.substr(first + 1, second - first - 1),
                           line.substr(second + 1));
         if (!key) {
-            fmt::print("refused\n");
+            const bool newer = key.error().message.find("-key version ") != std::string::npos;
+            fmt::print("refused{}\n", newer ? " newer" : "");
             continue;
         }
         fmt::print("{} {} ", to_string(key->machine), to_string(key->id));
         for (const std::byte byte : key->key.view()) fmt::print("{:02x}", unsigned(byte));
         fmt::print("\n");
+    }
+}
+
+void decompress_each() {
+    for (std::string line; std::getline(std::cin, line);) {
+        const size_t space = line.find(' ');
+        Bytes block;
+        for (size_t at = space + 1; at + 1 < line.size(); at += 2) {
+            block.push_back(std::byte(std::stoi(line.substr(at, 2), nullptr, 16)));
+        }
+        Bytes raw(std::stoul(line.substr(0, space)));
+        fmt::print("{}\n",
+                   decompress_lz4(block, raw) ? fmt::format("{:016x}", xxh3_64(raw)) : "refused");
     }
 }
 
@@ -271,6 +291,10 @@ int main(int count, char** arguments) {
     if (words.size() == 2 && words[0] == "keys") return write_keys(words[1]);
     if (words.size() == 1 && words[0] == "unwrap") {
         unwrap_each();
+        return 0;
+    }
+    if (words.size() == 1 && words[0] == "lz4") {
+        decompress_each();
         return 0;
     }
     if (words.size() != 2 || words[0] != "read") return 2;

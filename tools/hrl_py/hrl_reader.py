@@ -42,6 +42,7 @@ def header_fields(header):
         "segment": text_of_id(header.segment),
         "previous_segment": text_of_id(header.previous_segment), "epoch": header.epoch,
         "first_position": header.first_position, "disk_bytes": header.disk_bytes,
+        "features_optional": header.features_optional,
         "created_ns": header.created_ns, "block_bytes": header.block_bytes,
         "granule_log2": header.granule_log2, "key_id": text_of_id(header.key_id)}
 
@@ -60,6 +61,7 @@ def read(path, options, keys):
             if options.verb == "info":
                 fields = header_fields(journal.header)
                 fields["whole"] = journal.whole
+                fields["sections"] = [[kind, len(data)] for kind, data in journal.sections]
                 show(fields, options.json)
                 return 0 if journal.whole else 1
             count = 0

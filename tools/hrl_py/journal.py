@@ -81,9 +81,9 @@ class Journal:
             raise Refused("newer", str(newer)) from None
         except Damaged as damage:
             raise Refused("damaged", str(damage)) from None
-        self.torn_because, self.footer, self.entries = None, None, None
+        self.torn_because, self.footer, self.entries, self.sections = None, None, None, []
         try:
-            self.footer, self.entries = self._read_tail()
+            self.footer, self.entries, self.sections = self._read_tail()
         except Damaged as damage:
             self.torn_because = str(damage)
 
@@ -118,13 +118,13 @@ class Journal:
         entries = [parse_index_entry(index, INDEX_HEADER_BYTES + i * INDEX_ENTRY_BYTES)
                    for i in range(footer.block_count)]
         self._check_entries(footer, entries)
-        self._check_sections(tail[index_bytes:])
+        sections = self._check_sections(tail[index_bytes:])
         tag = self._read(end, tag_bytes)
         if self.header.sealed:
             require(checksum_of(tag[:TAG_BYTES]) == tag[TAG_BYTES:], "the checksum of the tail-tag")
         if self._sealing:
             self._sealing.check_tail(tail + raw_footer, tag[:TAG_BYTES])
-        return footer, entries
+        return footer, entries, sections
 
     def _check_entries(self, footer, entries):
         at, position = HEADER_BYTES, self.header.first_position
@@ -145,19 +145,23 @@ class Journal:
             require(footer.last_position == position - 1, "last_position")
 
     def _check_sections(self, raw):
+        """(kind, bytes) of each; what is in them only their feature knows."""
         require(not raw or self.header.features_optional, "a section where none belongs")
-        at, count = 0, 0
+        at, found = 0, []
         while at < len(raw):
-            count += 1
-            require(count <= SECTIONS_MAX, "the number of sections")
+            require(len(found) < SECTIONS_MAX, "the number of sections")
             require(at + SECTION_HEADER_BYTES <= len(raw), "a section is cut")
             require(raw[at:at + 4] == b"HEXT", "the magic of a section")
-            size = struct.unpack_from("<Q", raw, at + 8)[0]
+            kind, size = struct.unpack_from("<IQ", raw, at + 4)
+            require(kind < 32 and self.header.features_optional >> kind & 1,
+                    "a section of a feature that the file has not")
             end = at + SECTION_HEADER_BYTES + size
             require(end + CHECKSUM_BYTES <= len(raw), "a section is cut")
             require(checksum_of(raw[at:end]) == raw[end:end + CHECKSUM_BYTES],
                     "the checksum of a section")
+            found.append((kind, raw[at + SECTION_HEADER_BYTES:end]))
             at = end + CHECKSUM_BYTES
+        return found
 
     # The blocks -----------------------------------------------------------------------------
 
@@ -202,6 +206,8 @@ class Journal:
         body = self._read(at + BLOCK_HEADER_BYTES, block.stored_bytes + CHECKSUM_BYTES)
         stored, checksum = body[:block.stored_bytes], body[block.stored_bytes:]
         require(checksum_of(raw_header + stored) == checksum, "the checksum of a block")
+        if self.whole and number == len(self.entries) - 1:
+            require(checksum == self.footer.chain, "the footer names another block as the last")
         data, payloads, table = self._plain_parts(block, raw_header, stored)
         records = self._parse_records(block, data, payloads, table, order)
         size = BLOCK_HEADER_BYTES + len(body)

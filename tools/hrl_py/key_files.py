@@ -9,7 +9,7 @@ import uuid
 
 from sealing import NoCryptography, hkdf_sha256
 
-FILE_BYTES_MAX = 4096
+FILE_BYTES_MIN, FILE_BYTES_MAX = 72, 4096  # the line of the digest alone; docs/formats/keys.md
 PASSPHRASE_BYTES_MAX = 1024
 
 
@@ -17,23 +17,28 @@ class KeyTrouble(Exception):
     """A key file that cannot be used; says which and why."""
 
 
+class NewerKeyFile(KeyTrouble):
+    """One of a version that this reader does not know."""
+
+
 def _fields(path, first_line):
     with open(path, "rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
-    if len(data) > FILE_BYTES_MAX:
-        raise KeyTrouble(f"{path}: longer than {FILE_BYTES_MAX} bytes")
+    if not FILE_BYTES_MIN <= len(data) <= FILE_BYTES_MAX:
+        raise KeyTrouble(f"{path}: no key file has this size")
+    if re.search(rb"[^\n -~]", data):
+        raise KeyTrouble(f"{path}: not a key file")
+    # The version first: what a newer one's digest covers is its own business.
+    name, _, version = first_line.rpartition(" ")
+    first = data.split(b"\n", 1)[0].decode("ascii")
+    if first != first_line:
+        if first.startswith(name + " ") and len(first) > len(name) + 1:
+            raise NewerKeyFile(f"{path}: {name} version {first[len(name) + 1:]}, not {version}")
+        raise KeyTrouble(f"{path}: not a {name} file")
     match = re.fullmatch(rb"(.*\n)sha256 ([0-9a-f]{64})\n", data, re.DOTALL)
     if not match or hashlib.sha256(match[1]).hexdigest().encode() != match[2]:
         raise KeyTrouble(f"{path}: damaged (its sha256 line does not fit)")
-    try:
-        lines = match[1].decode("ascii").split("\n")[:-1]
-    except UnicodeDecodeError:
-        raise KeyTrouble(f"{path}: not ASCII") from None
-    name, _, version = first_line.rpartition(" ")
-    if lines[0] != first_line:
-        if lines[0].startswith(name + " "):
-            raise KeyTrouble(f"{path}: version {lines[0][len(name) + 1:]}, not {version}")
-        raise KeyTrouble(f"{path}: not a {name} file")
+    lines = match[1].decode("ascii").split("\n")[:-1]
     return [tuple(line.split(" ", 1)) if " " in line else (line, "") for line in lines[1:]]
 
 
@@ -48,7 +53,7 @@ def _id(path, value):
         parsed = uuid.UUID(value)
     except ValueError:
         parsed = None
-    if parsed is None or str(parsed) != value:
+    if parsed is None or str(parsed) != value or parsed.int == 0:
         raise KeyTrouble(f"{path}: '{value}' is no id")
     return parsed.bytes
 

@@ -20,6 +20,7 @@ DISK_BYTES_MAX = 64 << 40
 DATA_BYTES_MAX = 1 << 20
 BLOCK_BYTES_MIN, BLOCK_BYTES_MAX = 512, 256 << 10
 BLOCKS_MAX = 131072
+POSITION_MAX = (1 << 63) - 1
 TEXT_BYTES_MAX = 255
 SECTIONS_MAX, SECTION_BYTES_MAX = 16, 8 << 20
 
@@ -123,7 +124,7 @@ def parse_header(raw):
         require(header.tag == bytes(16), "header_tag of a plain file")
     if contents != SEGMENT:
         require(header.previous_segment == ZERO_ID, "previous_segment of a layer")
-    require(header.first_position >= 1, "first_position")
+    require(1 <= header.first_position <= POSITION_MAX, "first_position")
     require(header.disk_bytes % SECTOR == 0 and header.disk_bytes <= DISK_BYTES_MAX, "disk_bytes")
     return header
 
@@ -181,6 +182,7 @@ def parse_footer(raw):
     require(len(raw) == FOOTER_BYTES and raw[:4] == b"HFTR", "the magic of the footer")
     require(checksum_of(raw[:56]) == raw[56:], "the checksum of the footer")
     count, offset, last, records, raw_bytes = struct.unpack_from("<IQQQQ", raw, 4)
+    require(last <= POSITION_MAX, "last_position")
     return Footer(count, offset, last, records, raw_bytes, raw[40:48],
                   struct.unpack_from("<Q", raw, 48)[0])
 
@@ -206,6 +208,7 @@ def parse_record_header(raw, at):
         "<BBHIQQQQ", raw, at)
     require(kind in KIND_NAMES, f"record kind {kind}")
     require(flags == 0 and reserved == 0, "reserved bytes of a record")
+    require(1 <= position <= POSITION_MAX, "the position of a record")
     record = Record(kind, position, offset, length, time_ns, data_bytes)
     if kind in WITH_RANGE:
         require(length > 0 and offset % SECTOR == 0 and length % SECTOR == 0,

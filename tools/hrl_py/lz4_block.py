@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decompression of one LZ4 block (the raw block format, no frame), after lz4's format description.
 
-Promise: returns exactly raw_bytes bytes or raises Lz4Error; never holds more than raw_bytes.
+Promise: returns exactly raw_bytes bytes or raises Lz4Error; never holds more than raw_bytes, and
+works in time linear in them.
 """
+
+
+# At the end, where a decompressor copies more at a time than there is: the last bytes are literals,
+# and no match begins so near to the end.
+LAST_LITERALS, MATCH_MARGIN = 5, 12
 
 
 class Lz4Error(Exception):
@@ -30,7 +36,8 @@ def decompress(data, raw_bytes):
     """The raw bytes of the block `data`, which must be exactly raw_bytes long.
 
     The last sequence ends after its literals: a block that ends behind a match is refused, as is a
-    match whose offset is zero or reaches before the beginning.
+    match whose offset is zero or reaches before the beginning, that begins less than 12 bytes before
+    the end, or ends less than 5 bytes before it.
     """
     out = bytearray()
     at = 0
@@ -54,10 +61,13 @@ def decompress(data, raw_bytes):
             raise ZeroOffset("a match with offset zero")
         if offset > len(out) or len(out) + length > raw_bytes:
             raise Lz4Error("a match reaches outside the block")
-        while length > 0:
-            part = out[-offset:][:length]
-            out += part
-            length -= len(part)
+        if len(out) > raw_bytes - MATCH_MARGIN or len(out) + length > raw_bytes - LAST_LITERALS:
+            raise Lz4Error("a match too near to the end")
+        start = len(out) - offset
+        part = out[start:start + length]
+        if len(part) < length:  # it repeats itself
+            part = (part * (length // offset + 1))[:length]
+        out += part
     if len(out) != raw_bytes:
         raise Lz4Error(f"{len(out)} bytes instead of {raw_bytes}")
     return bytes(out)

@@ -136,7 +136,7 @@ inline constexpr uint32_t kSpansBit = 1u << 31;
 // Followed by `bytes` bytes and a checksum: XXH3-64 of header and bytes.
 struct SectionHeaderDisk {
     uint32_t magic;
-    uint32_t kind;
+    uint32_t kind;  // the bit of features_optional that owns it
     uint64_t bytes;
 };
 static_assert(sizeof(SectionHeaderDisk) == 16);

@@ -41,6 +41,7 @@ Result<void> validate(const Record& record) {
 
 Result<void> validate_sealed(const Record& record, uint64_t data_bytes) {
     if (record.position == 0) return refuse(record, "positions begin at 1");
+    if (record.position > HERALD_POSITION_MAX) return refuse(record, "positions end before 2^63");
     switch (record.kind) {
         case RecordKind::write:
             if (data_bytes != record.length) {

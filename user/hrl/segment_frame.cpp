@@ -61,7 +61,7 @@ Result<TailPlace> place_tail(const FooterDisk& footer, const CheckedHeader& head
 }
 
 // Sections are for features that this code does not have; that they are whole is all it can say.
-Result<std::vector<SectionHeaderDisk>> check_sections(ByteView bytes) {
+Result<std::vector<SectionHeaderDisk>> check_sections(ByteView bytes, uint32_t features) {
     std::vector<SectionHeaderDisk> sections;
     for (size_t count = 0; !bytes.empty(); ++count) {
         const uint64_t frame = sizeof(SectionHeaderDisk) + kChecksumBytes;
@@ -71,6 +71,10 @@ Result<std::vector<SectionHeaderDisk>> check_sections(ByteView bytes) {
         const auto section = load_disk<SectionHeaderDisk>(bytes.data());
         if (section.magic != kSectionMagic || section.bytes > bytes.size() - frame) {
             return fail(ErrorKind::corrupt, "it has bytes between index and footer");
+        }
+        if (section.kind >= 32 || (features >> section.kind & 1) == 0) {
+            return fail(ErrorKind::corrupt, "its section {} is of feature {}, which it has not",
+                        count, section.kind);
         }
         const size_t checked = sizeof section + section.bytes;
         if (load_le<uint64_t>(bytes.data() + checked) != xxh3_64(bytes.first(checked))) {
@@ -86,6 +90,10 @@ Result<std::vector<SectionHeaderDisk>> check_sections(ByteView bytes) {
 Result<void> check_entries(const Tail& tail, const SegmentHeader& header) {
     const FooterDisk& footer = tail.footer;
     const bool segment = header.contents == Contents::segment;
+    if (footer.last_position > HERALD_POSITION_MAX) {
+        return fail(ErrorKind::corrupt, "its footer speaks of position {}", footer.last_position);
+    }
+    // No sum wraps: at most 2^17 entries of less than 2^32 each, from a position below 2^63 on.
     uint64_t file_offset = sizeof(SegmentHeaderDisk);
     uint64_t position = header.first_position;
     uint64_t records = 0;
@@ -94,8 +102,7 @@ Result<void> check_entries(const Tail& tail, const SegmentHeader& header) {
         const bool follows = segment ? entry.first_position == position
                                      : entry.first_position >= header.first_position &&
                                            entry.first_position <= footer.last_position;
-        if (entry.file_offset != file_offset || !follows || entry.record_count == 0 ||
-            entry.record_count > UINT64_MAX - position) {
+        if (entry.file_offset != file_offset || !follows || entry.record_count == 0) {
             return fail(ErrorKind::corrupt, "its index entry {} does not follow from the last",
                         &entry - tail.entries.data());
         }
@@ -287,7 +294,8 @@ Result<Tail> read_tail(ByteSource& source, CheckedHeader& header) {
         index.chain != footer->chain) {
         return fail(ErrorKind::corrupt, "its index is not the one its footer belongs to");
     }
-    auto sections = check_sections(bytes.subspan(place->index_bytes, place->sections_bytes));
+    auto sections = check_sections(bytes.subspan(place->index_bytes, place->sections_bytes),
+                                   header.header.features_optional);
     if (!sections) return pass(sections);
     tail.sections = std::move(*sections);
     if (place->tag_bytes != 0) {

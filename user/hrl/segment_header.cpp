@@ -12,7 +12,9 @@ Result<void> validate(const SegmentHeader& header) {
     if (header.block_bytes < kBlockBytesMin || header.block_bytes > HERALD_HRL_BLOCK_BYTES_MAX) {
         return refuse("blocks may not have the size", header.block_bytes);
     }
-    if (header.first_position == 0) return refuse("no record has the position", 0);
+    if (header.first_position == 0 || header.first_position > HERALD_POSITION_MAX) {
+        return refuse("no record has the position", header.first_position);
+    }
     if (header.disk_bytes > HERALD_DISK_BYTES_MAX || header.disk_bytes % HERALD_SECTOR_BYTES != 0) {
         return refuse("no disk has the size", header.disk_bytes);
     }

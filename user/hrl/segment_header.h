@@ -106,7 +106,7 @@ class OrderCheck {
   private:
     SegmentHeader header_;
     uint64_t next_position_;
-    uint64_t last_position_ = UINT64_MAX;
+    uint64_t last_position_ = HERALD_POSITION_MAX;
     std::optional<OrderKey> last_;
 };
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/hrl/segment_reader.h"
 
-#include <lz4.h>
-
 #include "user/base/digest.h"
 #include "user/hrl/block_summary.h"
 #include "user/hrl/buffer.h"
+#include "user/hrl/lz4_block.h"
 #include "user/hrl/sealed_context.h"
 #include "user/hrl/segment_frame.h"
 
@@ -140,8 +139,7 @@ Result<BlockHeaderDisk> SegmentReader::State::read_block_header() {
     if (block_file_bytes(disk.stored_bytes) > left) return fail(ErrorKind::corrupt, "it is cut");
     const bool positions_follow =
         header.contents != Contents::segment || disk.first_position == order.next_position();
-    if (disk.index != block_index || !positions_follow ||
-        disk.record_count > UINT64_MAX - disk.first_position) {
+    if (disk.index != block_index || !positions_follow) {
         return fail(ErrorKind::corrupt, "it is block {} at position {}, which belongs elsewhere",
                     disk.index, disk.first_position);
     }
@@ -155,12 +153,7 @@ Result<ByteView> SegmentReader::State::decompress(Codec codec, ByteView stored,
                                                   uint32_t raw_bytes) {
     if (codec == Codec::raw) return stored;
     const ByteSpan raw = raw_buffer.need(raw_bytes);
-    const int size = LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data()),
-                                         reinterpret_cast<char*>(raw.data()), int(stored.size()),
-                                         int(raw.size()));
-    if (size < 0 || uint32_t(size) != raw_bytes) {
-        return fail(ErrorKind::corrupt, "it does not decompress");
-    }
+    if (!decompress_lz4(stored, raw)) return fail(ErrorKind::corrupt, "it does not decompress");
     return ByteView(raw);
 }
 
@@ -269,6 +262,9 @@ Result<void> SegmentReader::State::open_block() {
         std::memcmp(bytes->data(), &*disk, sizeof *disk) != 0) {
         return fail(ErrorKind::corrupt, "its checksum is wrong");
     }
+    if (tail && block_index + 1 == tail->entries.size() && checksum != tail->footer.chain) {
+        return fail(ErrorKind::corrupt, "it is not the block that the footer names as the last");
+    }
     const ByteView stored = bytes->subspan(sizeof *disk, disk->stored_bytes);
     auto found = is_sealed() ? unpack_sealed(*disk, stored) : unpack(*disk, stored);
     if (!found) return pass(found);
@@ -320,8 +316,7 @@ Result<void> SegmentReader::State::next_block() {
             return {};
         case RecoveryAction::end:
             at_end = true;
-            if (!chain_known || chain == tail->footer.chain) return {};
-            return fail(ErrorKind::corrupt, "{}: its footer belongs to other blocks", name);
+            return {};
         case RecoveryAction::end_torn:
             return end_torn(opened.error());
         case RecoveryAction::fail:

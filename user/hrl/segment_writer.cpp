@@ -186,6 +186,9 @@ void SegmentWriter::State::close_block() {
     summary.stored_bytes = disk.stored_bytes;
     chain = xxh3_64(ByteView(out).subspan(block_at));
     out.append(disk_bytes_of(chain));
+    // Noise from the first block on: most likely to the last. Now the move costs one block, later
+    // more than half of the segment.
+    if (index.empty() && in_place) out.reserve(full_bytes(raw_bytes_expected));
     index.push_back(summary);
     summary = {};
     headers.clear();
@@ -299,7 +302,7 @@ Result<Segment> SegmentWriter::finish(uint64_t covered_to) && {
                     to_string(s.header.segment));
     }
     if (covered_to != 0 &&
-        (covered_to < s.last_position ||
+        (covered_to < s.last_position || covered_to > HERALD_POSITION_MAX ||
          (s.header.contents == Contents::segment && covered_to != s.last_position))) {
         return fail(ErrorKind::operator_needed,
                     "segment {} cannot end at {}: its last record is {}",

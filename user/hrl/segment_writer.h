@@ -46,6 +46,7 @@ class SegmentWriter {
     uint64_t raw_bytes() const;
     uint64_t records() const;
     uint32_t blocks() const;  // closed ones
+    // Behind the last position that there may be: HERALD_POSITION_MAX + 1, which append() refuses.
     uint64_t next_position() const;
     // The bytes that are done since the last call, so that a file may be larger than memory. They
     // are no file before finish() has given the rest.

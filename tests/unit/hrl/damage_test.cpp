@@ -203,7 +203,7 @@ TEST_CASE("what an unknown optional feature added is walked over, and must be wh
         }
         herald::test::forge_segment(bytes);
         const std::string_view content = "what a later version knows";
-        const SectionHeaderDisk header{kSectionMagic, 9, content.size()};
+        const SectionHeaderDisk header{kSectionMagic, 1, content.size()};
         Bytes section(sizeof header + content.size() + kChecksumBytes);
         std::memcpy(section.data(), &header, sizeof header);
         std::memcpy(section.data() + sizeof header, content.data(), content.size());
@@ -226,6 +226,13 @@ TEST_CASE("what an unknown optional feature added is walked over, and must be wh
     for (size_t at = 0; at < 50; ++at) {
         if (with_section(true, [&](Bytes& b) { b[at] ^= std::byte{1}; }).whole) FAIL("byte " << at);
     }
+    for (const uint32_t kind : {0u, 2u, 32u, 33u, 0x80000001u}) {
+        const auto owned_by = [&](Bytes& b) {
+            store_le(b.data() + offsetof(SectionHeaderDisk, kind), kind);
+            reseal(b, 0, b.size() - kChecksumBytes);
+        };
+        if (with_section(true, owned_by).whole) FAIL("a section of feature " << kind);
+    }
     CHECK_FALSE(with_section(true, [](Bytes& b) { b.pop_back(); }).whole);
     CHECK_FALSE(with_section(true, [](Bytes& b) { b.push_back(std::byte{0}); }).whole);
     CHECK_FALSE(with_section(true, [](Bytes& b) { b.resize(9 << 20); }).whole);
@@ -236,7 +243,7 @@ TEST_CASE("what an unknown optional feature added is walked over, and must be wh
     REQUIRE(reader);
     CHECK(reader->header().features_optional == 2);
     REQUIRE(reader->sections().size() == 1);
-    CHECK(reader->sections()[0].kind == 9);
+    CHECK(reader->sections()[0].kind == 1);
     CHECK(reader->sections()[0].bytes == 26);
     auto journal = Journal::open(memory_source(file, "s"));
     REQUIRE(journal);
@@ -335,6 +342,76 @@ TEST_CASE("an index or footer that is sealed well but lies makes the segment not
     store_le(bytes.data() + footer_at + offsetof(FooterDisk, block_count), 0xffffffffu);
     reseal(bytes, footer_at, whole.size() - kChecksumBytes);
     CHECK_FALSE(read_back(bytes).whole);
+}
+
+TEST_CASE("a last block that the footer does not name is damaged, and nothing of it handed out") {
+    const auto records = sample_records(17, 20, 1 << 20, 1, 4);
+    Bytes bytes = write_segment(sample_header(2048), records).bytes;
+    const auto blocks = blocks_of(bytes);
+    REQUIRE(blocks.size() >= 2);
+    const uint64_t index_at = end_of(blocks.back());
+    const uint64_t footer_at = bytes.size() - sizeof(FooterDisk);
+    for (const uint64_t chain :
+         {index_at + offsetof(IndexHeaderDisk, chain), footer_at + offsetof(FooterDisk, chain)}) {
+        bytes[chain] ^= std::byte{1};
+    }
+    reseal(bytes, index_at, footer_at - kChecksumBytes);
+    reseal(bytes, footer_at, bytes.size() - kChecksumBytes);
+    const ReadBack back = read_back(bytes);
+    CHECK(back.whole);
+    CHECK(back.records.size() == records.size() - blocks.back().record_count);
+    CHECK(is_prefix(back.records, records));
+    CHECK(back.error.find("the footer names") != std::string::npos);
+    // Also when it is gone to, not come to.
+    auto reader = SegmentReader::open(memory_source(bytes, "s"));
+    REQUIRE(reader);
+    REQUIRE(reader->seek(uint32_t(blocks.size() - 1)));
+    CHECK_FALSE(reader->next());
+}
+
+TEST_CASE("positions end before 2^63, in the writer and in the reader") {
+    const uint64_t most = HERALD_POSITION_MAX;
+    const auto records = sample_records(18, 3, 1 << 20, most - 2, 2);
+    const auto refused = [](auto result) { return result ? "" : result.error().message; };
+    SegmentWriter writer(sample_header(1024, most - 2));
+    for (const OwnedRecord& record : records) REQUIRE(writer.append(record.view()));
+    CHECK(writer.next_position() == most + 1);
+    OwnedRecord late = records.back();
+    late.record.position = most + 1;
+    CHECK(refused(writer.append(late.view())).find("2^63") != std::string::npos);
+    auto segment = std::move(writer).finish();
+    REQUIRE(segment);
+    CHECK(read_back(segment->bytes).records == records);
+    CHECK(verify_segment(memory_source(segment->bytes, "s")));
+    for (const uint64_t first : {most + 1, UINT64_MAX}) {
+        late.record.position = first;
+        SegmentWriter behind(sample_header(1024, first));
+        CHECK_FALSE(behind.append(late.view()));
+        CHECK_FALSE(std::move(behind).finish());
+        Bytes bytes = segment->bytes;
+        store_le(bytes.data() + offsetof(SegmentHeaderDisk, first_position), first);
+        reseal(bytes, 0, offsetof(SegmentHeaderDisk, checksum));
+        const ReadBack back = read_back(bytes);
+        CHECK_FALSE(back.opened);
+        CHECK(back.error.find(std::to_string(first)) != std::string::npos);
+    }
+
+    // A layer may cover more than its records, but no more than there is.
+    SegmentHeader header = sample_header(1024, most - 2);
+    header.contents = Contents::delta_layer;
+    for (const uint64_t covered : {most, most + 1, UINT64_MAX}) {
+        SegmentWriter layer(header);
+        REQUIRE(layer.append(records[0].view()));
+        CHECK(std::move(layer).finish(covered).has_value() == (covered == most));
+    }
+    SegmentWriter layer(header);
+    REQUIRE(layer.append(records[0].view()));
+    Bytes bytes = std::move(std::move(layer).finish(most)->bytes);
+    CHECK(read_back(bytes, {.layers = true}).whole);
+    const uint64_t footer_at = bytes.size() - sizeof(FooterDisk);
+    store_le(bytes.data() + footer_at + offsetof(FooterDisk, last_position), most + 1);
+    reseal(bytes, footer_at, bytes.size() - kChecksumBytes);
+    CHECK_FALSE(read_back(bytes, {.layers = true}).whole);
 }
 
 TEST_CASE("trouble with reading is not taken for damage") {

@@ -78,6 +78,8 @@ TEST_CASE("a root key on a token wraps and unwraps, and what is wrong is named")
     std::error_code none;
     if (!std::filesystem::exists(kModule, none)) {
         std::puts("SKIPPED: softhsm2 is not installed");
+        const char* tier = std::getenv("HERALD_TIER");
+        if (tier && std::string(tier) != "check") FAIL("softhsm2 is wanted in this tier");
         return;
     }
     herald::test::TempDir dir;
