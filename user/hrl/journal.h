@@ -38,7 +38,7 @@ struct JournalFacts {
     bool sealed = false;
     Contents contents = Contents::segment;
     uint32_t features_optional = 0;  // of v3; a rewritten file has none of them
-    uint64_t first_position = 1;  // v2 counts its records from 1 in every file
+    uint64_t first_position = 1;     // v2 counts its records from 1 in every file
     uint64_t created_ns = 0;
     uint64_t file_bytes = 0;
     bool operator==(const JournalFacts&) const = default;
