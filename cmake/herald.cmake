@@ -139,10 +139,10 @@ function(herald_script_test name)
     ENVIRONMENT "HERALD_BIN_DIR=${CMAKE_BINARY_DIR}/bin;HERALD_BUILD_DIR=${CMAKE_BINARY_DIR}")
 endfunction()
 
-# herald_fuzzer(NAME CORPUS dir SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
+# herald_fuzzer(NAME CORPUS dir ... SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
 # and goes on for HERALD_FUZZ_SECONDS (of the environment, when configuring; 5 when unset).
 function(herald_fuzzer name)
-  cmake_parse_arguments(A "" "CORPUS" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "" "" "CORPUS;SOURCES;DEPS" ${ARGN})
   if(NOT HERALD_FUZZ)
     return()
   endif()

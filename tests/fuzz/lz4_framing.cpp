@@ -12,7 +12,8 @@ namespace {
 
 using namespace herald::hrl;
 
-constexpr uint32_t kRawBytesMax = HERALD_RECORD_DATA_BYTES_MAX + sizeof(RecordHeaderDisk);
+// A block may hold a record of 1 MiB; a sixteenth of it is tried sixteen times as often.
+constexpr uint32_t kRawBytesMax = HERALD_RECORD_DATA_BYTES_MAX / 16;
 constexpr size_t kMatchMargin = 12;
 
 enum class Verdict { good, refused, zero_offset };
