@@ -39,7 +39,8 @@ SKIPPED = 77
 BOOT_SECONDS = 180
 # What a healthy kernel does not say.
 COMPLAINTS = re.compile(r"BUG:|WARNING:|Oops|Call Trace|KASAN|Kernel panic|general protection|circular locking|"
-                        r"blocked for more than|unreferenced object|HERALD-VM: .* does not load")
+                        r"blocked for more than|unreferenced object|UBSAN:|DEBUG_LOCKS_WARN_ON|INFO: trying to register|"
+                        r"HERALD-VM: .* does not load")
 
 
 class GuestFailed(AssertionError):
@@ -178,14 +179,14 @@ class Machine:
     def power_cut(self) -> None:
         """As when the plug is pulled: nothing in the guest gets a last word. What the guest had not
         flushed is lost only on a LossyDisk: the host keeps its page cache."""
-        self._look_for_complaints()
+        self.look_for_complaints()
         self._end(signal.SIGKILL)
         for disk in self.disks:
             if disk.backend:
                 disk.backend.cut()
 
     def shut_down(self) -> None:
-        self._look_for_complaints()
+        self.look_for_complaints()
         self._send("poweroff -f")
         try:
             self.process.wait(timeout=60)
@@ -332,7 +333,8 @@ class Machine:
                 raise GuestFailed(f"{self.name} ended by itself\n{self.tail()}")
             self.unread += more
 
-    def _look_for_complaints(self) -> None:
+    def look_for_complaints(self) -> None:
+        """Of what it said since the last look."""
         text = self.console()
         fresh, self.said = text[self.said:], len(text)
         for line in fresh.splitlines():
@@ -354,7 +356,7 @@ class Machine:
     def __exit__(self, kind, value, trace):
         try:
             if self.process and kind is None:
-                self._look_for_complaints()
+                self.look_for_complaints()
         finally:
             if self.process:
                 self.process.kill()

@@ -36,16 +36,22 @@ class BuildFailed(AssertionError):
     pass
 
 
-def _sources(folder: str) -> dict[str, pathlib.Path]:
-    """Path in the tree -> file, of the module and of what it includes."""
-    found = {}
-    for name in (folder, *BESIDE):
+def _sources(folder: str | pathlib.Path) -> dict[str, pathlib.Path]:
+    """Path in the copy -> file: of the module, whose folder may be anywhere, and of what it includes."""
+    found = {f"{_name(folder)}/{file.relative_to(ROOT / folder)}": file
+             for file in (ROOT / folder).rglob("*") if file.is_file()}
+    for name in BESIDE:
         path = ROOT / name
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        for file in files:
-            if "__pycache__" not in file.parts:
+        for file in [path] if path.is_file() else path.rglob("*"):
+            if file.is_file():
                 found[str(file.relative_to(ROOT))] = file
-    return found
+    if not any(name.endswith("Kbuild") for name in found):
+        raise BuildFailed(f"{folder}: there is no module")
+    return dict(sorted(found.items()))
+
+
+def _name(folder: str | pathlib.Path) -> str:
+    return str(folder).lstrip("/")
 
 
 def _digest(sources: dict[str, pathlib.Path], *facts: str) -> str:
@@ -59,7 +65,7 @@ def _make(kernel: Kernel, folder: str, work: pathlib.Path, *words: str) -> str:
     """Runs the kernel's build on the copy in `work`; what it said."""
     headers = kernels.headers(kernel)
     tools = toolchain.of(kernel)
-    command = ["make", "-C", str(headers), f"M={work / folder}", f"CC={tools.compiler}", f"-j{os.cpu_count()}",
+    command = ["make", "-C", str(headers), f"M={work / _name(folder)}", f"CC={tools.compiler}", f"-j{os.cpu_count()}",
                # Debian's headers come without the vmlinux that type information is derived from.
                "CONFIG_DEBUG_INFO_BTF_MODULES=", "KCFLAGS=-Werror", *words]
     done = tools.run(command, (headers.parents[2] if "usr" in headers.parts else kernel.root, work))
@@ -88,7 +94,7 @@ def build(kernel: Kernel, folder=DRIVER, *words: str) -> pathlib.Path:
                 warnings = [row for row in said.splitlines() if re.search("warning", row, re.I) and not NOT_OURS.search(row)]
                 if warnings:
                     raise BuildFailed(f"{folder} for {kernel.release}:\n" + "\n".join(warnings))
-                built = sorted((pathlib.Path(work) / folder).glob("*.ko"))
+                built = sorted((pathlib.Path(work) / _name(folder)).glob("*.ko"))
                 if len(built) != 1:
                     raise BuildFailed(f"{folder} for {kernel.release}: {len(built)} modules where one was expected")
                 new = kept.with_suffix(".new")
@@ -101,7 +107,7 @@ def build(kernel: Kernel, folder=DRIVER, *words: str) -> pathlib.Path:
         return next(kept.glob("*.ko"))
 
 
-def sparse(kernel: Kernel, folder=DRIVER) -> list[str]:
+def sparse(kernel: Kernel, folder: str | pathlib.Path = DRIVER) -> list[str]:
     """What sparse has to say of each source, and of the headers among them."""
     sources = _sources(folder)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as work:
@@ -111,7 +117,7 @@ def sparse(kernel: Kernel, folder=DRIVER) -> list[str]:
                 if re.search(r": (warning|error): ", row) and str(work) in row]
 
 
-def checkpatch(folder=DRIVER) -> list[str]:
+def checkpatch(folder: str | pathlib.Path = DRIVER) -> list[str]:
     """What the kernel's own checker of style has to say, its strictest."""
     scripts = _checkpatch_scripts()
     files = [str(file) for file in sorted((ROOT / folder).rglob("*")) if file.suffix in (".c", ".h")]
