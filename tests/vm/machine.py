@@ -134,9 +134,13 @@ def tsc_khz() -> int:
 
 class Machine:
     def __init__(self, name: str, initramfs: Initramfs, disks=(), memory_mib=1024, processors=2, chipset="q35",
-                 command_line="", devices=()):
+                 command_line="", devices=(), counted=False):
+        """counted: a nanosecond of the guest's is an instruction, exactly; one processor, and idle time is
+        skipped. Without the processor's fast string instructions, of which each step would count."""
         self.name, self.disks, self.chipset = name, list(disks), chipset
         self.memory_mib, self.processors, self.command_line = memory_mib, processors, command_line
+        self.counted = counted
+        assert not counted or processors == 1, "QEMU counts the instructions of one processor only"
         self.devices = [word for device in devices for word in ("-device", device)]
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="herald-vm-"))
         self.logs = BUILD / "vm" / name
@@ -260,13 +264,17 @@ class Machine:
     # -- inside --
     def _command(self) -> list[str]:
         q35 = self.chipset == "q35"
+        # QEMU's time stamp counter runs at the rate of its virtual clock when that counts instructions.
+        khz = 1_000_000 if self.counted else tsc_khz()
         # Whatever ends the test, a time limit too, ends the machine.
         words = ["setpriv", "--pdeathsig", "KILL",
-                 "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", self.chipset,
+                 "qemu-system-x86_64", "-M", self.chipset,
+                 *(("-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max,-erms") if self.counted else
+                   ("-accel", "tcg,thread=multi", "-cpu", "max")),
                  "-m", str(self.memory_mib), "-smp", str(self.processors), "-nodefaults", "-display", "none",
                  "-no-reboot", "-kernel", str(self.kernel.image), "-initrd", str(self.initrd),
                  "-append", "console=ttyS0 panic=-1 loglevel=5 mitigations=off tsc=reliable no_timer_check "
-                 f"tsc_early_khz={tsc_khz()} random.trust_cpu=on cryptomgr.notests nowatchdog {self.command_line}".strip(),
+                 f"tsc_early_khz={khz} random.trust_cpu=on cryptomgr.notests nowatchdog {self.command_line}".strip(),
                  "-chardev", f"file,id=console,path={self.logs}/console-{self.boots}.log",
                  "-serial", "chardev:console",
                  "-chardev", f"socket,id=control,path={self.work}/control,server=on,wait=on",
