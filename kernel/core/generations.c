@@ -4,7 +4,7 @@
 void cbt_generations_init(struct cbt_generations *generations)
 {
     __builtin_memset(generations, 0, sizeof(*generations));
-    generations->current = 1;
+    generations->current_number = 1;
     generations->current_flags = HERALD_CBT_GENERATION_EXISTS;
 }
 
@@ -19,11 +19,11 @@ bool cbt_generations_may_seal(const struct cbt_generations *generations, u32 mod
 
 void cbt_generations_seal(struct cbt_generations *generations, u64 head)
 {
-    generations->sealed = generations->current;
+    generations->sealed = generations->current_number;
     generations->sealed_flags = generations->current_flags;
     generations->sealed_slot = head;
     generations->scanned = false;
-    generations->current++;
+    generations->current_number++;
     generations->current_flags = HERALD_CBT_GENERATION_EXISTS;
 }
 

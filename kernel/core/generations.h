@@ -15,7 +15,7 @@
 #include "types.h"
 
 struct cbt_generations {
-    u64 current; /* numbers begin with 1 */
+    u64 current_number; /* numbers begin with 1 */
     u64 sealed;  /* 0: none */
     u64 sealed_slot;
     u64 received; /* slots before it */

@@ -16,6 +16,8 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+#else
+#include <linux/stddef.h>
 #endif
 
 #define CBT_STATIC_ASSERT(name, condition) \

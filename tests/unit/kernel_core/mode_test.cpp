@@ -69,7 +69,7 @@ TEST_CASE("sealed bits go when stored reached the sealing and a flush followed")
     cbt_generations_flushing(&generations);
     cbt_generations_cleared(&generations);
     CHECK(generations.sealed == 0);
-    CHECK(generations.current == 2);
+    CHECK(generations.current_number == 2);
 }
 
 TEST_CASE("acknowledgements that go back, pass the head or pass received are refused") {

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What differs between kernels, behind one name each. probed.h says what this kernel has. */
+#ifndef CBT_COMPAT_H
+#define CBT_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+
+#include "probed.h"
+
+static inline int cbt_issue_flush(struct block_device *bdev)
+{
+#ifdef CBT_HAVE_FLUSH_TAKES_BDEV
+	return blkdev_issue_flush(bdev);
+#else
+	return blkdev_issue_flush(bdev, GFP_NOIO);
+#endif
+}
+
+static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev,
+				struct bio_vec *vec, unsigned int opf)
+{
+#ifdef CBT_HAVE_BIO_INIT_TAKES_BDEV
+	bio_init(bio, bdev, vec, 1, opf);
+#else
+	bio_init(bio, vec, 1);
+	bio_set_dev(bio, bdev);
+	bio->bi_opf = opf;
+#endif
+}
+
+static inline void *cbt_map_page(struct page *page)
+{
+#ifdef CBT_HAVE_KMAP_LOCAL
+	return kmap_local_page(page);
+#else
+	return kmap_atomic(page);
+#endif
+}
+
+static inline void cbt_unmap_page(void *address)
+{
+#ifdef CBT_HAVE_KMAP_LOCAL
+	kunmap_local(address);
+#else
+	kunmap_atomic(address);
+#endif
+}
+
+static inline void cbt_forbid_writing(struct vm_area_struct *vma)
+{
+#ifdef CBT_HAVE_VM_FLAGS_CLEAR
+	vm_flags_clear(vma, VM_MAYWRITE);
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+#else
+	vma->vm_flags &= ~VM_MAYWRITE;
+	vma->vm_flags |= VM_DONTEXPAND | VM_DONTDUMP;
+#endif
+}
+
+static inline u64 cbt_bdev_sectors(struct block_device *bdev)
+{
+#ifdef CBT_HAVE_BDEV_NR_SECTORS
+	return bdev_nr_sectors(bdev);
+#else
+	return i_size_read(bdev->bd_inode) >> SECTOR_SHIFT;
+#endif
+}
+
+#endif
