@@ -65,6 +65,20 @@ void cbt_activity_init(struct cbt_activity *activity, u32 capacity)
     }
 }
 
+void cbt_activity_load(struct cbt_activity *activity, const u32 *numbers, u32 count)
+{
+    u32 index;
+
+    for (index = 0; index < count; index++) {
+        struct cbt_region *region = find(activity, numbers[index]) ? NULL : add(activity, numbers[index]);
+
+        if (!region)
+            continue;
+        region->state = CBT_REGION_HOT;
+        activity->added--;
+    }
+}
+
 enum cbt_activity_entry cbt_activity_enter(struct cbt_activity *activity, u32 first, u32 count)
 {
     enum cbt_activity_entry answer = CBT_ACTIVITY_ENTERED;

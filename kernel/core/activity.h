@@ -68,6 +68,9 @@ struct cbt_activity {
 /* capacity: at most CBT_ACTIVITY_REGIONS_MAX. */
 void cbt_activity_init(struct cbt_activity *activity, u32 capacity);
 
+/* What a durable block says already, at activation: hot and idle. */
+void cbt_activity_load(struct cbt_activity *activity, const u32 *numbers, u32 count);
+
 /* A write to regions [first, first + count). */
 enum cbt_activity_entry cbt_activity_enter(struct cbt_activity *activity, u32 first, u32 count);
 void cbt_activity_leave(struct cbt_activity *activity, u32 first, u32 count);

@@ -155,15 +155,26 @@ bool cbt_activity_decode(const void *block, u32 regions, u32 *numbers, u32 *coun
     return true;
 }
 
-void cbt_bitmap_encode(const u64 *one, const u64 *other, u64 words, u64 index, u64 sequence, const u8 *tracking,
-                       void *block)
+bool cbt_bitmap_fill(const u64 *one, const u64 *other, u64 words, u64 index, void *block)
 {
     u64 *disk = cbt_meta_body(block);
     u64 first = index * CBT_META_WORDS_PER_BLOCK;
+    u64 any = 0;
     u64 word;
 
-    for (word = 0; word < CBT_META_WORDS_PER_BLOCK; word++)
-        disk[word] = first + word < words ? cbt_le64(cbt_load(&one[first + word]) | cbt_load(&other[first + word])) : 0;
+    for (word = 0; word < CBT_META_WORDS_PER_BLOCK; word++) {
+        u64 bits = first + word < words ? cbt_load(&one[first + word]) | cbt_load(&other[first + word]) : 0;
+
+        disk[word] = cbt_le64(bits);
+        any |= bits;
+    }
+    return any != 0;
+}
+
+void cbt_bitmap_encode(const u64 *one, const u64 *other, u64 words, u64 index, u64 sequence, const u8 *tracking,
+                       void *block)
+{
+    cbt_bitmap_fill(one, other, words, index, block);
     cbt_meta_seal(block, CBT_META_BITMAP, sequence, index, tracking);
 }
 

@@ -48,6 +48,7 @@ enum cbt_meta_state {
 
 #define CBT_META_FLAG_WATCH_OPEN 0x1u /* the watched ranges may have been written since their digests */
 #define CBT_META_FLAG_GIVEN_UP 0x2u   /* persistence was given up: bitmap and log are not to be believed */
+#define CBT_META_FLAG_AWAY 0x4u       /* the table is suspended or was swapped: writes may pass it by */
 
 struct cbt_meta_header_disk {
     u32 magic;
@@ -131,7 +132,9 @@ bool cbt_superblock_decode(const void *pair, struct cbt_superblock *superblock);
 void cbt_activity_encode(const u32 *numbers, u32 count, u64 sequence, const u8 *tracking, void *block);
 bool cbt_activity_decode(const void *block, u32 regions, u32 *numbers, u32 *count);
 
-/* Words [index * CBT_META_WORDS_PER_BLOCK, ...) of the union of two bitmaps of `words` words. */
+/* Words [index * CBT_META_WORDS_PER_BLOCK, ...) of the union of two bitmaps of `words` words. The body
+ * alone may be filled under a lock, and the block sealed after it. Did it hold any? */
+bool cbt_bitmap_fill(const u64 *one, const u64 *other, u64 words, u64 index, void *block);
 void cbt_bitmap_encode(const u64 *one, const u64 *other, u64 words, u64 index, u64 sequence, const u8 *tracking,
                        void *block);
 /* Ors the bits of a whole block into the bitmap. Did it hold any? */

@@ -65,9 +65,12 @@ void cbt_clear_work(struct work_struct *work)
 		 */
 		error = cbt_issue_flush(disk->target->origin->bdev);
 		if (!error) {
-			/* Nobody sets bits here, and who reads some too many errs on the safe side. */
-			cbt_meta_bits_went(disk);
+			/* Nobody sets bits there, and who reads some too many errs on the safe side. */
+			u64 low = cbt_sealed_map(disk)->low;
+			u64 high = cbt_sealed_map(disk)->high;
+
 			cbt_bitmap_clear(cbt_sealed_map(disk));
+			cbt_meta_bits_went(disk, low, high);
 			again = true;
 		}
 		spin_lock_irq(&disk->lock);

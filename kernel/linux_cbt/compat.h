@@ -59,6 +59,16 @@ static inline void cbt_forbid_writing(struct vm_area_struct *vma)
 #endif
 }
 
+/* Is the disk on its way out? */
+static inline bool cbt_disk_is_dying(struct gendisk *disk)
+{
+#ifdef CBT_HAVE_GD_DEAD
+	if (test_bit(GD_DEAD, &disk->state))
+		return true;
+#endif
+	return blk_queue_dying(disk->queue);
+}
+
 static inline u64 cbt_bdev_sectors(struct block_device *bdev)
 {
 #ifdef CBT_HAVE_BDEV_NR_SECTORS

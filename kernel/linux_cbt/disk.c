@@ -148,7 +148,7 @@ static struct cbt_disk *create(struct cbt_target *target, struct mapped_device *
 	get_random_bytes(disk->tracking, sizeof(disk->tracking));
 	disk->activation = 1;
 	disk->persistence = HERALD_CBT_PERSISTENCE_NONE;
-	disk->gap = HERALD_CBT_CAUSE_NO_META;
+	disk->gap = target->meta ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_NO_META;
 
 	disk->reads = alloc_percpu(u64);
 	disk->header = vmalloc_user(PAGE_SIZE);

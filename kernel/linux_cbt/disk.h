@@ -92,6 +92,7 @@ struct cbt_disk {
 	struct mutex target_mutex;
 	struct cbt_target *target;	/* NULL: suspended; changes under target_mutex and lock */
 	struct cbt_meta *meta;		/* NULL: none */
+	bool announced;			/* the activation's slot is there; under target_mutex */
 
 	struct herald_cbt_header_abi *header;
 	struct herald_cbt_slot_abi *slots;

@@ -4,7 +4,6 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "meta.h"
 
 int cbt_resize_prepare(struct cbt_target *target)
 {
@@ -74,5 +73,4 @@ void cbt_resize_apply(struct cbt_target *target)
 		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, cbt_now());
 	cbt_disk_event(disk);
 	spin_unlock_irq(&disk->lock);
-	cbt_meta_resized(disk);
 }

@@ -266,6 +266,23 @@ static void cbt_postsuspend(struct dm_target *ti)
 	mutex_unlock(&disk->target_mutex);
 }
 
+/* The first slot of all, before the first write: from here on something is known. */
+static void announce(struct cbt_disk *disk)
+{
+	struct cbt_change change = {
+		.state = HERALD_CBT_COMMITTED,
+		.kind = HERALD_CBT_ACTIVATION,
+		.argument = disk->activation,
+		.id = disk->tracking,
+	};
+	u64 number;
+
+	disk->announced = true;
+	spin_lock_irq(&disk->lock);
+	cbt_disk_push(disk, &change, &number);
+	spin_unlock_irq(&disk->lock);
+}
+
 static int cbt_preresume(struct dm_target *ti)
 {
 	struct cbt_target *target = ti->private;
@@ -275,6 +292,8 @@ static int cbt_preresume(struct dm_target *ti)
 	cbt_resize_apply(target);
 	cbt_meta_resume(disk, target);
 	target->activated = true;
+	if (!disk->announced)
+		announce(disk);
 	spin_lock_irq(&disk->lock);
 	disk->target = target;
 	cbt_disk_event(disk);

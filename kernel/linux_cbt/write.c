@@ -109,6 +109,8 @@ static enum verdict advance(struct cbt_disk *disk, struct cbt_write *write)
 		fallthrough;
 	case CBT_STAGE_OVERLAP:
 		write->stage = CBT_STAGE_ACTIVITY;
+		/* Since when it waits for the meta device, however often it is sent back. */
+		write->reserved_at = jiffies;
 		fallthrough;
 	case CBT_STAGE_ACTIVITY:
 		if (disk->meta && !cbt_meta_enter(disk, write)) {
