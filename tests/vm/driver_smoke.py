@@ -32,7 +32,7 @@ SUMS = "find /mnt -type f | sort | xargs sha256sum | sha256sum"
 def from_load_to_removal(machine: Machine, origin: str, meta: str) -> None:
     """Once with each kind of table, so that an activation after another is among it."""
     driver.load(machine)
-    for place in ("-", "-"):
+    for place in (meta, meta, "-"):
         node = driver.create(machine, "tracked", origin, place)
         machine.run(f"mkfs.ext4 -q {node} && mount {node} /mnt")
         machine.run(FILL)
