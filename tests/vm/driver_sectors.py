@@ -9,7 +9,6 @@ import random
 import sys
 
 import driver
-import module
 from initramfs import Initramfs
 from machine import BUILD, Disk, Machine, scaled
 
