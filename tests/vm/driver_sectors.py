@@ -17,18 +17,29 @@ BOUNDARIES = 1000
 THREADS = 8
 
 
-def boundaries_are_images(initramfs: Initramfs, seed: int, writes: int, options=(), processors=2, name="sectors") -> None:
+# Table options, and whether readers pause now and then. In the second table payload overflows first (mode
+# extents), in the third slots do (mode map): the latch is what keeps the other boundaries exact.
+PAUSE_MS_MAX = 10000
+TABLES = (((), 0), (("slots", "4096", "payload_bytes", str(2 << 20)), PAUSE_MS_MAX), (("slots", "128"), PAUSE_MS_MAX))
+
+
+def boundaries_are_images(initramfs: Initramfs, seed: int, writes: int, processors=2, name="sectors") -> None:
     disks = [Disk("virtio-blk", DISK_MIB, serial=f"{name}-{number}") for number in (1, 2)]
     with Machine(f"driver-{name}-{initramfs.kernel.line}", initramfs, disks, memory_mib=1024,
                  processors=processors) as machine:
         machine.boot()
         driver.load(machine)
-        nodes = [driver.create(machine, f"tracked{number}", machine.node(disk), "-", *options)
-                 for number, disk in enumerate(disks)]
-        print(machine.run(f"vm_cbt_sectors {seed} {writes} {THREADS} {BOUNDARIES} {' '.join(nodes)}", timeout=1500),
-              flush=True)
-        for number in range(len(disks)):
-            driver.remove(machine, f"tracked{number}")
+        for options, pause_ms in TABLES:
+            # Zeroes: the program knows of no earlier content.
+            nodes = []
+            for number, disk in enumerate(disks):
+                origin = machine.node(disk)
+                machine.run(f"dd if=/dev/zero of={origin} bs=1M count={DISK_MIB} oflag=direct 2>/dev/null")
+                nodes.append(driver.create(machine, f"tracked{number}", origin, "-", *options))
+            print(machine.run(f"vm_cbt_sectors {seed} {writes} {THREADS} {BOUNDARIES} {pause_ms} {' '.join(nodes)}",
+                              timeout=1500), flush=True)
+            for number in range(len(disks)):
+                driver.remove(machine, f"tracked{number}")
         machine.run("rmmod dm_cbt")
         machine.shut_down()
 
