@@ -13,6 +13,7 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
+/* Level 1; guards cbt_disks. */
 DEFINE_MUTEX(cbt_disks_mutex);
 LIST_HEAD(cbt_disks);
 struct workqueue_struct *cbt_fast_wq;
