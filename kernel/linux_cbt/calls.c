@@ -431,14 +431,16 @@ int cbt_call_cookie(struct cbt_file *file, void *argument)
 	return error;
 }
 
-static u64 reads_of(struct cbt_disk *disk)
+static void add_passed(struct cbt_disk *disk, struct herald_cbt_stats_abi *stats)
 {
-	u64 sum = 0;
 	int cpu;
 
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(disk->reads, cpu));
-	return sum;
+	for_each_possible_cpu(cpu) {
+		const struct cbt_passed *passed = per_cpu_ptr(disk->passed, cpu);
+
+		stats->reads += READ_ONCE(passed->reads);
+		stats->flushes += READ_ONCE(passed->flushes);
+	}
 }
 
 int cbt_call_stats(struct cbt_file *file, void *argument)
@@ -454,13 +456,12 @@ int cbt_call_stats(struct cbt_file *file, void *argument)
 	disk = find(id);
 	if (!disk)
 		return -ENODEV;
-	stats->reads = reads_of(disk);
+	add_passed(disk, stats);
 	cbt_meta_stats(disk, stats);
 	spin_lock_irq(&disk->lock);
 	now = cbt_now();
 	stats->writes = disk->counts.writes;
 	stats->written_bytes = disk->counts.written_bytes;
-	stats->flushes = disk->counts.flushes;
 	stats->ranges = disk->counts.ranges;
 	stats->parked_overlap = disk->counts.parked_overlap;
 	stats->parked_hold = disk->counts.parked_hold;

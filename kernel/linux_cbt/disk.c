@@ -57,7 +57,7 @@ static void release(struct kref *references)
 	vfree(disk->header);
 	kvfree(disk->maps[0].words);
 	kvfree(disk->maps[1].words);
-	free_percpu(disk->reads);
+	free_percpu(disk->passed);
 	cbt_memory_give(disk->memory_bytes);
 	kfree(disk);
 }
@@ -150,9 +150,9 @@ static struct cbt_disk *create(struct cbt_target *target, struct mapped_device *
 	disk->persistence = HERALD_CBT_PERSISTENCE_NONE;
 	disk->gap = target->meta ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_NO_META;
 
-	disk->reads = alloc_percpu(u64);
+	disk->passed = alloc_percpu(struct cbt_passed);
 	disk->header = vmalloc_user(PAGE_SIZE);
-	if (!disk->reads || !disk->header)
+	if (!disk->passed || !disk->header)
 		goto fail;
 	error = make_map(disk, &disk->maps[0]);
 	if (!error)

@@ -61,7 +61,6 @@ struct cbt_target {
 struct cbt_counts {
 	u64 writes;
 	u64 written_bytes;
-	u64 flushes;
 	u64 ranges;
 	u64 parked_overlap;
 	u64 parked_hold;
@@ -76,6 +75,12 @@ struct cbt_counts {
 	u64 held_ns_max;
 	u64 causes[32];
 	u64 capture[HERALD_CBT_CAPTURE_BUCKETS];
+};
+
+/* What passes without being tracked, for each processor. */
+struct cbt_passed {
+	u64 reads;
+	u64 flushes;
 };
 
 struct cbt_disk {
@@ -102,7 +107,7 @@ struct cbt_disk {
 	struct herald_cbt_header_abi *header;
 	struct herald_cbt_slot_abi *slots;
 	struct cbt_payload payload;
-	u64 __percpu *reads;
+	struct cbt_passed __percpu *passed;
 
 	spinlock_t lock; /* level 6; guards all below */
 	u64 sectors;

@@ -204,14 +204,17 @@ static int cbt_map(struct dm_target *ti, struct bio *bio)
 	bio_set_dev(bio, target->origin->bdev);
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
-		this_cpu_inc(*disk->reads);
+		this_cpu_inc(disk->passed->reads);
 		return DM_MAPIO_REMAPPED;
 	case REQ_OP_FLUSH:
+		this_cpu_inc(disk->passed->flushes);
 		return DM_MAPIO_REMAPPED;
 	case REQ_OP_WRITE:
 		/* dm sends a flush as a write of nothing. */
-		if (!bio_sectors(bio))
+		if (!bio_sectors(bio)) {
+			this_cpu_inc(disk->passed->flushes);
 			return DM_MAPIO_REMAPPED;
+		}
 		if (bio_sectors(bio) > HERALD_CBT_WRITE_BYTES_MAX >> SECTOR_SHIFT)
 			dm_accept_partial_bio(bio, HERALD_CBT_WRITE_BYTES_MAX >> SECTOR_SHIFT);
 		kind = HERALD_CBT_WRITE;
