@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 import driver  # noqa: E402
 from machine import BIN, Machine  # noqa: E402
 
-ORIGIN, BESIDE = "/dev/ram0", "/dev/ram1"
+ORIGIN, BESIDE, META = "/dev/ram0", "/dev/ram1", "/dev/ram2"
 ORIGIN_MIB = 32
 # What the others keep beside the disk: a log of every write, which takes 4 KiB and the data; copies of chunks.
 BESIDE_MIB = 512
@@ -70,6 +70,32 @@ def snapshot(bench: Bench) -> None:
     driver.remove(bench.machine, "copy")
 
 
+def driver_in_each_mode(bench: Bench) -> None:
+    """With the reader's part, where there is one; the activity log's regions are hot by the second run."""
+    machine = bench.machine
+    for name, meta, options, reads in (
+            ("dm_cbt map", "-", (), False), ("dm_cbt extents", "-", ("payload_bytes", "0"), True),
+            ("dm_cbt ordered, nobounce", "-", ("nobounce",), True), ("dm_cbt ordered", "-", (), True),
+            ("dm_cbt map, meta", META, (), False), ("dm_cbt extents, meta", META, ("payload_bytes", "0"), True),
+            ("dm_cbt ordered, meta", META, (), True)):
+        if meta != "-":
+            machine.run(f"vm_cbt_format {meta} {SECTORS}")
+        words = f" {len(options)} {' '.join(options)}" if options else ""
+        node = bench.create("measured", f"{SECTORS} cbt {ORIGIN} {meta}{words}")
+        if reads:
+            machine.run(f"rm -f /run/ready; vm_cbt_drain {node} /run/ready >/run/drain 2>&1 & echo $! >/run/drain.pid")
+            machine.wait("test -e /run/ready")
+        for size in SIZES:
+            bench.measure(name, node, size)
+        said = driver.status(machine, "measured")
+        wanted = name.split(" ")[1].rstrip(",")
+        if f" cbt {wanted} " not in said or meta != "-" and " persistence active " not in said:
+            raise AssertionError(f"{name}: measured something else: {said}")
+        if reads:
+            machine.run("kill $(cat /run/drain.pid); while kill -0 $(cat /run/drain.pid) 2>/dev/null; do sleep 0.1; done")
+        driver.remove(machine, "measured")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -78,20 +104,21 @@ def main() -> int:
     args = parser.parse_args()
     kernel = driver.kernel_or_skip(args.kernel)
     initramfs = driver.with_driver(kernel).modules("dm_snapshot", "dm_log_writes", "dm_era").modules("brd", load=False)
-    initramfs.program(BIN.parent / "tests/vm_write_cost")
-    with Machine("cbt-cost", initramfs, processors=1, memory_mib=1024, counted=True,
+    initramfs.program(*(BIN.parent / f"tests/vm_{name}" for name in ("write_cost", "cbt_drain", "cbt_format")))
+    with Machine("cbt-cost", initramfs, processors=1, memory_mib=1536, counted=True,
                  command_line="init_on_alloc=0") as machine:
         machine.boot()
         # All RAM disks have one size; of the origin, the first ORIGIN_MIB are used.
-        machine.run(f"insmod /modules/brd.ko rd_nr=2 rd_size={BESIDE_MIB << 10}")
+        machine.run(f"insmod /modules/brd.ko rd_nr=3 rd_size={BESIDE_MIB << 10}")
         driver.load(machine)
         fill(machine, ORIGIN, ORIGIN_MIB)
         fill(machine, BESIDE, BESIDE_MIB)
+        fill(machine, META, 1)
         bench = Bench(machine, 4096 if args.quick else 32768)
         print(f"{kernel.release}: instructions per write (of 4 KiB where no size is named), and the difference to dm-linear")
         bench.target("dm-linear", f"linear {ORIGIN} 0", SIZES)
         bench.measure("raw", ORIGIN)
-        bench.target("dm_cbt", f"cbt {ORIGIN} -", SIZES)
+        driver_in_each_mode(bench)
         fill(machine, BESIDE, 1)
         bench.target("dm-era, 64 KiB", f"era {BESIDE} {ORIGIN} 128")
         snapshot(bench)

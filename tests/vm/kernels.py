@@ -156,6 +156,11 @@ def headers(kernel: Kernel) -> pathlib.Path:
         return build
 
 
+def root_of(headers_folder: pathlib.Path) -> pathlib.Path:
+    """The folder that holds all that the headers refer to."""
+    return headers_folder.parent if headers_folder.name == "build" else headers_folder.parents[2]
+
+
 def _relocate(root: pathlib.Path, target: pathlib.Path, release: str) -> None:
     """Debian's headers name their other half by its installed place."""
     makefile = root / f"usr/src/linux-headers-{release}/Makefile"
