@@ -1,30 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "activity.h"
 
-static u32 bucket_of(u32 region) { return (region * 2654435761u) >> 23; /* 512 of them: the top 9 bits */ }
+static u32 bucket_of(u32 region) {
+    return (region * 2654435761u) >> 23; /* 512 of them: the top 9 bits */
+}
 
-static struct cbt_region *find(struct cbt_activity *activity, u32 number)
-{
+static struct cbt_region* find(struct cbt_activity* activity, u32 number) {
     u16 at = activity->buckets[bucket_of(number)];
 
     while (at != 0) {
-        struct cbt_region *region = &activity->regions[at - 1];
+        struct cbt_region* region = &activity->regions[at - 1];
 
-        if (region->number == number)
-            return region;
+        if (region->number == number) return region;
         at = region->next;
     }
     return NULL;
 }
 
-static struct cbt_region *add(struct cbt_activity *activity, u32 number)
-{
+static struct cbt_region* add(struct cbt_activity* activity, u32 number) {
     u16 at = activity->free;
-    u16 *bucket = &activity->buckets[bucket_of(number)];
-    struct cbt_region *region;
+    u16* bucket = &activity->buckets[bucket_of(number)];
+    struct cbt_region* region;
 
-    if (at == 0)
-        return NULL;
+    if (at == 0) return NULL;
     region = &activity->regions[at - 1];
     activity->free = region->next;
     region->number = number;
@@ -39,13 +37,11 @@ static struct cbt_region *add(struct cbt_activity *activity, u32 number)
     return region;
 }
 
-static void drop(struct cbt_activity *activity, struct cbt_region *region)
-{
+static void drop(struct cbt_activity* activity, struct cbt_region* region) {
     u16 at = (u16)(region - activity->regions) + 1;
-    u16 *link = &activity->buckets[bucket_of(region->number)];
+    u16* link = &activity->buckets[bucket_of(region->number)];
 
-    while (*link != at)
-        link = &activity->regions[*link - 1].next;
+    while (*link != at) link = &activity->regions[*link - 1].next;
     *link = region->next;
     region->state = CBT_REGION_FREE;
     region->next = activity->free;
@@ -53,8 +49,7 @@ static void drop(struct cbt_activity *activity, struct cbt_region *region)
     activity->used--;
 }
 
-void cbt_activity_init(struct cbt_activity *activity, u32 capacity)
-{
+void cbt_activity_init(struct cbt_activity* activity, u32 capacity) {
     u32 index;
 
     __builtin_memset(activity, 0, sizeof(*activity));
@@ -65,31 +60,28 @@ void cbt_activity_init(struct cbt_activity *activity, u32 capacity)
     }
 }
 
-void cbt_activity_load(struct cbt_activity *activity, const u32 *numbers, u32 count)
-{
+void cbt_activity_load(struct cbt_activity* activity, const u32* numbers, u32 count) {
     u32 index;
 
     for (index = 0; index < count; index++) {
-        struct cbt_region *region = find(activity, numbers[index]) ? NULL : add(activity, numbers[index]);
+        struct cbt_region* region =
+            find(activity, numbers[index]) ? NULL : add(activity, numbers[index]);
 
-        if (!region)
-            continue;
+        if (!region) continue;
         region->state = CBT_REGION_HOT;
         activity->added--;
     }
 }
 
-enum cbt_activity_entry cbt_activity_enter(struct cbt_activity *activity, u32 first, u32 count)
-{
+enum cbt_activity_entry cbt_activity_enter(struct cbt_activity* activity, u32 first, u32 count) {
     enum cbt_activity_entry answer = CBT_ACTIVITY_ENTERED;
     u32 number;
 
     activity->tick++;
     for (number = first; number != first + count; number++) {
-        struct cbt_region *region = find(activity, number);
+        struct cbt_region* region = find(activity, number);
 
-        if (!region)
-            region = add(activity, number);
+        if (!region) region = add(activity, number);
         if (!region) {
             answer = CBT_ACTIVITY_FULL;
             continue;
@@ -109,39 +101,35 @@ enum cbt_activity_entry cbt_activity_enter(struct cbt_activity *activity, u32 fi
         return answer;
     }
     activity->hits++;
-    for (number = first; number != first + count; number++)
-        find(activity, number)->in_flight++;
+    for (number = first; number != first + count; number++) find(activity, number)->in_flight++;
     return answer;
 }
 
-void cbt_activity_leave(struct cbt_activity *activity, u32 first, u32 count)
-{
+void cbt_activity_leave(struct cbt_activity* activity, u32 first, u32 count) {
     u32 number;
 
     for (number = first; number != first + count; number++) {
-        struct cbt_region *region = find(activity, number);
+        struct cbt_region* region = find(activity, number);
 
-        if (region && region->in_flight != 0)
-            region->in_flight--;
+        if (region && region->in_flight != 0) region->in_flight--;
     }
 }
 
-static bool is_idle(const struct cbt_region *region) { return region->state == CBT_REGION_HOT && region->in_flight == 0; }
+static bool is_idle(const struct cbt_region* region) {
+    return region->state == CBT_REGION_HOT && region->in_flight == 0;
+}
 
 /* How many idle regions were last used before `tick`. */
-static u32 idle_before(const struct cbt_activity *activity, u64 tick)
-{
+static u32 idle_before(const struct cbt_activity* activity, u64 tick) {
     u32 count = 0;
     u32 index;
 
     for (index = 0; index < activity->capacity; index++)
-        if (is_idle(&activity->regions[index]) && activity->regions[index].used < tick)
-            count++;
+        if (is_idle(&activity->regions[index]) && activity->regions[index].used < tick) count++;
     return count;
 }
 
-u32 cbt_activity_retire(struct cbt_activity *activity, u32 want, u32 *chosen)
-{
+u32 cbt_activity_retire(struct cbt_activity* activity, u32 want, u32* chosen) {
     u64 low = 0;
     u64 high = activity->tick + 1;
     u32 count = 0;
@@ -158,7 +146,7 @@ u32 cbt_activity_retire(struct cbt_activity *activity, u32 want, u32 *chosen)
             high = middle;
     }
     for (index = 0; index < activity->capacity && count < want; index++) {
-        struct cbt_region *region = &activity->regions[index];
+        struct cbt_region* region = &activity->regions[index];
 
         if (is_idle(region) && region->used < low) {
             region->state = CBT_REGION_RETIRING;
@@ -169,13 +157,12 @@ u32 cbt_activity_retire(struct cbt_activity *activity, u32 want, u32 *chosen)
     return count;
 }
 
-u32 cbt_activity_compose(struct cbt_activity *activity, u32 *numbers)
-{
+u32 cbt_activity_compose(struct cbt_activity* activity, u32* numbers) {
     u32 count = 0;
     u32 index;
 
     for (index = 0; index < activity->capacity; index++) {
-        struct cbt_region *region = &activity->regions[index];
+        struct cbt_region* region = &activity->regions[index];
 
         if (region->state == CBT_REGION_ADDED)
             region->state = CBT_REGION_WRITING;
@@ -189,12 +176,11 @@ u32 cbt_activity_compose(struct cbt_activity *activity, u32 *numbers)
     return count;
 }
 
-void cbt_activity_durable(struct cbt_activity *activity)
-{
+void cbt_activity_durable(struct cbt_activity* activity) {
     u32 index;
 
     for (index = 0; index < activity->capacity; index++) {
-        struct cbt_region *region = &activity->regions[index];
+        struct cbt_region* region = &activity->regions[index];
 
         if (region->state == CBT_REGION_WRITING) {
             region->state = CBT_REGION_HOT;
@@ -208,7 +194,6 @@ void cbt_activity_durable(struct cbt_activity *activity)
     }
 }
 
-bool cbt_activity_has(const struct cbt_activity *activity, u32 region)
-{
-    return find((struct cbt_activity *)(unsigned long)activity, region) != NULL;
+bool cbt_activity_has(const struct cbt_activity* activity, u32 region) {
+    return find((struct cbt_activity*)(unsigned long)activity, region) != NULL;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a meta device says of the time since the last activation: which blocks are dirty, and whether
- * that is all. Recovery rule: docs/formats/dirty_map.md
+ * What a meta device says of the time since the last activation: which blocks are dirty, and
+ * whether that is all. Recovery rule: docs/formats/dirty_map.md
  */
 #include <linux/ktime.h>
 #include <linux/string.h>
@@ -53,14 +53,15 @@ static u32 load_bitmap(struct cbt_meta *meta, u64 blocks)
 		int which = -1;
 
 		if (!cbt_meta_read_pair(meta, CBT_META_PAIR_BITMAP + index))
-			which = cbt_meta_newest(meta->pair, CBT_META_BITMAP, index, meta->superblock.tracking,
+			which = cbt_meta_newest(meta->pair, CBT_META_BITMAP, index,
+						meta->superblock.tracking,
 						&meta->bitmap_sequences[index]);
 		if (which < 0) {
 			gap = HERALD_CBT_CAUSE_META_UNREADABLE;
 			continue;
 		}
-		if (cbt_bitmap_decode((u8 *)meta->pair + which * CBT_META_BLOCK_BYTES, index, map->words,
-				      cbt_bitmap_words(map->blocks))) {
+		if (cbt_bitmap_decode((u8 *)meta->pair + which * CBT_META_BLOCK_BYTES, index,
+				      map->words, cbt_bitmap_words(map->blocks))) {
 			set_bit(index, meta->bitmap_any);
 			any = true;
 		}
@@ -83,7 +84,8 @@ static void load_cookie(struct cbt_meta *meta)
 
 	if (cbt_meta_read_pair(meta, CBT_META_PAIR_COOKIE))
 		return;
-	which = cbt_meta_newest(meta->pair, CBT_META_COOKIE, 0, meta->superblock.tracking, &meta->cookie_sequence);
+	which = cbt_meta_newest(meta->pair, CBT_META_COOKIE, 0, meta->superblock.tracking,
+				&meta->cookie_sequence);
 	if (which < 0)
 		return;
 	data = cbt_cookie_decode((u8 *)meta->pair + which * CBT_META_BLOCK_BYTES, &bytes);
@@ -130,7 +132,8 @@ static void renew(struct cbt_meta *meta)
 
 	superblock->sectors = meta->disk->sectors;
 	superblock->flags = 0;
-	if (cbt_watch_read(meta, superblock->sectors, &superblock->watch_start, &superblock->watch_end))
+	if (cbt_watch_read(meta, superblock->sectors, &superblock->watch_start,
+			   &superblock->watch_end))
 		superblock->flags |= CBT_META_FLAG_WATCH_OPEN;
 	spin_lock_irq(&meta->disk->lock);
 	meta->watch_open = superblock->flags & CBT_META_FLAG_WATCH_OPEN;
@@ -146,7 +149,8 @@ void cbt_meta_activate(struct cbt_meta *meta)
 	u64 before;
 	u32 gap;
 
-	if (cbt_meta_read_pair(meta, CBT_META_PAIR_SUPERBLOCK) || !cbt_superblock_decode(meta->pair, superblock))
+	if (cbt_meta_read_pair(meta, CBT_META_PAIR_SUPERBLOCK) ||
+	    !cbt_superblock_decode(meta->pair, superblock))
 		cause = HERALD_CBT_CAUSE_META_UNREADABLE;
 	else if (superblock->bitmap_blocks > meta->bitmap_blocks)
 		cause = HERALD_CBT_CAUSE_META_UNREADABLE;
@@ -223,7 +227,8 @@ void cbt_meta_come_back(struct cbt_meta *meta)
 	if (blocks > meta->bitmap_blocks) {
 		cause = HERALD_CBT_CAUSE_META_FULL;
 	} else if (before != disk->sectors) {
-		index = cbt_meta_bitmap_of_region(min(before, disk->sectors) >> CBT_REGION_SECTORS_SHIFT);
+		index = cbt_meta_bitmap_of_region(min(before, disk->sectors) >>
+						  CBT_REGION_SECTORS_SHIFT);
 		for (; index < blocks && !cause; index++)
 			if (cbt_meta_write_bitmap(meta, index))
 				cause = HERALD_CBT_CAUSE_META_WRITE;

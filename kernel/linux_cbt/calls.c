@@ -15,7 +15,7 @@
 #include "meta.h"
 
 /* Blocks marked with the lock held once: some ten microseconds. */
-#define MARK_BLOCKS (1u << 20)
+#define MARK_BLOCKS BIT(20)
 
 static struct cbt_disk *find(struct herald_cbt_disk_abi id)
 {
@@ -36,7 +36,8 @@ int cbt_call_info(struct cbt_file *file, void *argument)
 	    info->memory_bytes || info->memory_bytes_max)
 		return -EINVAL;
 	info->version = HERALD_CBT_ABI_VERSION;
-	info->features = HERALD_CBT_FEATURE_BOUNCE | HERALD_CBT_FEATURE_META | HERALD_CBT_FEATURE_PAYLOAD;
+	info->features =
+		HERALD_CBT_FEATURE_BOUNCE | HERALD_CBT_FEATURE_META | HERALD_CBT_FEATURE_PAYLOAD;
 	info->time_ns = cbt_now();
 	info->memory_bytes = cbt_memory_used();
 	info->memory_bytes_max = cbt_memory_max();
@@ -60,7 +61,7 @@ static void fill_row(struct cbt_disk *disk, struct herald_cbt_row_abi *row)
 	row->sectors = disk->sectors;
 	row->mode = disk->mode.mode;
 	row->mode_cause = disk->mode.cause;
-	row->owned = disk->owner != NULL;
+	row->owned = !!disk->owner;
 	row->suspended = !disk->target;
 	row->gap = disk->gap;
 	row->persistence = disk->persistence;
@@ -103,8 +104,8 @@ int cbt_call_own(struct cbt_file *file, void *argument)
 	struct cbt_disk *disk;
 	int error = 0;
 
-	if (own->flags || own->slots || own->payload_bytes || own->tail || own->head || own->stored ||
-	    own->sectors)
+	if (own->flags || own->slots || own->payload_bytes || own->tail || own->head ||
+	    own->stored || own->sectors)
 		return -EINVAL;
 	disk = find(own->disk);
 	if (!disk)
@@ -184,8 +185,8 @@ int cbt_call_ack(struct cbt_file *file, void *argument)
 	bool clear = false;
 	int error = 0;
 
-	if (ack->flags & ~(HERALD_CBT_ACK_GAP_CLOSED | HERALD_CBT_ACK_SCANNED) || ack->sealed_generation ||
-	    ack->sealed_slot || ack->sealed_flags || ack->current_flags ||
+	if (ack->flags & ~(HERALD_CBT_ACK_GAP_CLOSED | HERALD_CBT_ACK_SCANNED) ||
+	    ack->sealed_generation || ack->sealed_slot || ack->sealed_flags || ack->current_flags ||
 	    (!(ack->flags & HERALD_CBT_ACK_SCANNED) && ack->scanned))
 		return -EINVAL;
 	spin_lock_irq(&disk->lock);
@@ -214,7 +215,8 @@ int cbt_call_ack(struct cbt_file *file, void *argument)
 	spin_unlock_irq(&disk->lock);
 	if (clear)
 		queue_delayed_work(cbt_slow_wq, &disk->clear_work, 0);
-	/* Durable before the call returns: a gap that the reader calls closed does not come back. */
+	/* Durable before the call returns: a gap that the reader calls closed does not come back.
+	 */
 	if (!error && close_gap)
 		error = cbt_meta_gap_closed(disk);
 	return error;
@@ -259,29 +261,31 @@ static u64 copy_words(struct cbt_disk *disk, u32 which, u64 first, u64 count, __
 			bits |= READ_ONCE(sealed_words[first + word]);
 		to[word] = cpu_to_le64(bits);
 	}
-	return which == HERALD_CBT_BITMAP_SEALED ? disk->generations.sealed : disk->generations.current_number;
+	return which == HERALD_CBT_BITMAP_SEALED ? disk->generations.sealed
+						 : disk->generations.current_number;
 }
 
-static u64 count_dirty(struct cbt_disk *disk, u32 which, __le64 *page, u64 words)
+/* Set bits of the whole map. */
+static u64 count_dirty(struct cbt_disk *disk, u32 which, __le64 *page)
 {
 	u64 count = 0;
 	u64 word = 0;
+	u64 some;
 
-	while (word < words) {
-		u64 some = min_t(u64, words - word, PAGE_SIZE / 8);
+	do {
 		u64 index;
+		u64 words;
 
 		spin_lock_irq(&disk->lock);
-		some = min(some, cbt_bitmap_words(disk->maps[0].blocks) - min(word, cbt_bitmap_words(disk->maps[0].blocks)));
+		words = cbt_bitmap_words(cbt_blocks_of_sectors(disk->sectors));
+		some = word < words ? min_t(u64, words - word, PAGE_SIZE / 8) : 0;
 		copy_words(disk, which, word, some, page);
 		spin_unlock_irq(&disk->lock);
-		if (!some)
-			break;
 		for (index = 0; index < some; index++)
 			count += hweight64(le64_to_cpu(page[index]));
 		word += some;
 		cond_resched();
-	}
+	} while (some);
 	return count;
 }
 
@@ -321,7 +325,10 @@ int cbt_call_map(struct cbt_file *file, void *argument)
 		u64 some = min_t(u64, blocks - done, PAGE_SIZE * 8);
 		u64 now;
 
-		/* Together: a bit that moves from one generation to the other is seen in one of them. */
+		/*
+		 * Together: a bit that moves from one generation to the other is seen in one of
+		 * them.
+		 */
 		spin_lock_irq(&disk->lock);
 		if (map->first_block + done + some > disk->maps[0].blocks)
 			error = -EAGAIN;
@@ -341,8 +348,7 @@ int cbt_call_map(struct cbt_file *file, void *argument)
 	map->blocks = done;
 	map->generation = generation;
 	if (!map->first_block)
-		map->dirty_blocks = count_dirty(disk, map->which, page,
-						cbt_bitmap_words(cbt_blocks_of_sectors(READ_ONCE(disk->sectors))));
+		map->dirty_blocks = count_dirty(disk, map->which, page);
 out:
 	free_page((unsigned long)page);
 	cbt_disk_put(disk);
@@ -425,14 +431,16 @@ int cbt_call_cookie(struct cbt_file *file, void *argument)
 	return error;
 }
 
-static u64 reads_of(struct cbt_disk *disk)
+static void add_passed(struct cbt_disk *disk, struct herald_cbt_stats_abi *stats)
 {
-	u64 sum = 0;
 	int cpu;
 
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr(disk->reads, cpu));
-	return sum;
+	for_each_possible_cpu(cpu) {
+		const struct cbt_passed *passed = per_cpu_ptr(disk->passed, cpu);
+
+		stats->reads += READ_ONCE(passed->reads);
+		stats->flushes += READ_ONCE(passed->flushes);
+	}
 }
 
 int cbt_call_stats(struct cbt_file *file, void *argument)
@@ -442,18 +450,18 @@ int cbt_call_stats(struct cbt_file *file, void *argument)
 	struct cbt_disk *disk;
 	u64 now;
 
-	if (stats->flags || memchr_inv(&stats->writes, 0, sizeof(*stats) - offsetof(typeof(*stats), writes)))
+	if (stats->flags ||
+	    memchr_inv(&stats->writes, 0, sizeof(*stats) - offsetof(typeof(*stats), writes)))
 		return -EINVAL;
 	disk = find(id);
 	if (!disk)
 		return -ENODEV;
-	stats->reads = reads_of(disk);
+	add_passed(disk, stats);
 	cbt_meta_stats(disk, stats);
 	spin_lock_irq(&disk->lock);
 	now = cbt_now();
 	stats->writes = disk->counts.writes;
 	stats->written_bytes = disk->counts.written_bytes;
-	stats->flushes = disk->counts.flushes;
 	stats->ranges = disk->counts.ranges;
 	stats->parked_overlap = disk->counts.parked_overlap;
 	stats->parked_hold = disk->counts.parked_hold;

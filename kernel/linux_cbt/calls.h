@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The ioctls of one disk. Each gets a structure of the right size, copied in; what it changes is copied
- * back. The `owner` ones are called under file->mutex with file->disk set.
+ * The ioctls of one disk. Each gets a structure of the right size, copied in; what it changes is
+ * copied back. The `owner` ones are called under file->mutex with file->disk set.
  */
 #ifndef CBT_CALLS_H
 #define CBT_CALLS_H

@@ -60,12 +60,15 @@ void cbt_clear_work(struct work_struct *work)
 		spin_unlock_irq(&disk->lock);
 
 		/*
-		 * Issued after the acknowledgement: every write of this generation had completed before
-		 * the reader could store it, so this flush covers them all.
+		 * Issued after the reader's word: every write of this generation had completed
+		 * before the reader could store it, so this flush covers them all.
 		 */
 		error = cbt_issue_flush(disk->target->origin->bdev);
 		if (!error) {
-			/* Nobody sets bits there, and who reads some too many errs on the safe side. */
+			/*
+			 * Nobody sets bits there, and who reads some too many errs on the safe
+			 * side.
+			 */
 			u64 low = cbt_sealed_map(disk)->low;
 			u64 high = cbt_sealed_map(disk)->high;
 

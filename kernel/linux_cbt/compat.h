@@ -9,6 +9,12 @@
 
 #include "probed.h"
 
+#ifdef CBT_HAVE_BLK_OPF
+#define CBT_OPF blk_opf_t
+#else
+#define CBT_OPF unsigned int
+#endif
+
 static inline int cbt_issue_flush(struct block_device *bdev)
 {
 #ifdef CBT_HAVE_FLUSH_TAKES_BDEV
@@ -18,8 +24,8 @@ static inline int cbt_issue_flush(struct block_device *bdev)
 #endif
 }
 
-static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev,
-				struct bio_vec *vec, unsigned int opf)
+static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev, struct bio_vec *vec,
+				CBT_OPF opf)
 {
 #ifdef CBT_HAVE_BIO_INIT_TAKES_BDEV
 	bio_init(bio, bdev, vec, 1, opf);
@@ -32,10 +38,12 @@ static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev,
 
 static inline void *cbt_map_page(struct page *page)
 {
-#ifdef CBT_HAVE_KMAP_LOCAL
+#if defined(CBT_HAVE_KMAP_LOCAL)
 	return kmap_local_page(page);
+#elif defined(CONFIG_HIGHMEM)
+#error "64-bit kernels only, where they have no kmap_local_page"
 #else
-	return kmap_atomic(page);
+	return page_address(page);
 #endif
 }
 
@@ -43,8 +51,6 @@ static inline void cbt_unmap_page(void *address)
 {
 #ifdef CBT_HAVE_KMAP_LOCAL
 	kunmap_local(address);
-#else
-	kunmap_atomic(address);
 #endif
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The portable core, as one unit: its functions are short and called for every write, and the compiler
- * inlines them into each other.
+ * The portable core, as one unit: its functions are short and called for every write, and the
+ * compiler inlines them into each other.
  */
 #include <linux/stddef.h>
 #include <linux/string.h>

@@ -8,8 +8,8 @@
 struct cbt_disk;
 
 struct cbt_file {
-	struct mutex mutex;	/* level 2; guards disk */
-	struct cbt_disk *disk;	/* that it owns, referenced; NULL */
+	struct mutex mutex;    /* level 2; guards disk */
+	struct cbt_disk *disk; /* that it owns, referenced; NULL */
 };
 
 int cbt_device_register(void);

@@ -57,7 +57,7 @@ static void release(struct kref *references)
 	vfree(disk->header);
 	kvfree(disk->maps[0].words);
 	kvfree(disk->maps[1].words);
-	free_percpu(disk->reads);
+	free_percpu(disk->passed);
 	cbt_memory_give(disk->memory_bytes);
 	kfree(disk);
 }
@@ -150,9 +150,9 @@ static struct cbt_disk *create(struct cbt_target *target, struct mapped_device *
 	disk->persistence = HERALD_CBT_PERSISTENCE_NONE;
 	disk->gap = target->meta ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_NO_META;
 
-	disk->reads = alloc_percpu(u64);
+	disk->passed = alloc_percpu(struct cbt_passed);
 	disk->header = vmalloc_user(PAGE_SIZE);
-	if (!disk->reads || !disk->header)
+	if (!disk->passed || !disk->header)
 		goto fail;
 	error = make_map(disk, &disk->maps[0]);
 	if (!error)
@@ -161,7 +161,8 @@ static struct cbt_disk *create(struct cbt_target *target, struct mapped_device *
 		goto fail;
 	make_rings(disk);
 	cbt_mode_init(&disk->mode, HERALD_CBT_MODE_MAP,
-		      disk->slots ? HERALD_CBT_CAUSE_ACTIVATED : HERALD_CBT_CAUSE_NO_MEMORY, cbt_now());
+		      disk->slots ? HERALD_CBT_CAUSE_ACTIVATED : HERALD_CBT_CAUSE_NO_MEMORY,
+		      cbt_now());
 	if (target->meta) {
 		error = cbt_meta_create(disk, target);
 		if (error)
@@ -171,6 +172,12 @@ static struct cbt_disk *create(struct cbt_target *target, struct mapped_device *
 fail:
 	cbt_disk_put(disk);
 	return ERR_PTR(error);
+}
+
+static bool are_equal(const struct cbt_options *one, const struct cbt_options *other)
+{
+	return one->slots == other->slots && one->payload_bytes == other->payload_bytes &&
+	       one->unresolved_ms == other->unresolved_ms && one->bounce == other->bounce;
 }
 
 int cbt_disk_attach(struct cbt_target *target)
@@ -186,9 +193,9 @@ int cbt_disk_attach(struct cbt_target *target)
 		if (disk->md != md)
 			continue;
 		/* What is known is known of this disk, and laid out by these options. */
-		if (disk->origin_dev != target->origin->bdev->bd_dev || disk->meta_dev != meta_dev ||
-		    memcmp(&disk->options, &target->options, sizeof(disk->options))) {
-			target->ti->error = "Origin, meta device and options cannot change under a tracked disk";
+		if (disk->origin_dev != target->origin->bdev->bd_dev ||
+		    disk->meta_dev != meta_dev || !are_equal(&disk->options, &target->options)) {
+			target->ti->error = "Origin, meta device and options must not change";
 			return -EBUSY;
 		}
 		kref_get(&disk->references);
@@ -232,16 +239,17 @@ void cbt_disk_publish(struct cbt_disk *disk)
 	struct herald_cbt_header_abi *header = disk->header;
 	const struct cbt_generations *generations = &disk->generations;
 
-	cbt_store(&header->features, (disk->options.bounce ? HERALD_CBT_FEATURE_BOUNCE : 0) |
-				     (disk->meta ? HERALD_CBT_FEATURE_META : 0) |
-				     (disk->ring.payload_bytes ? HERALD_CBT_FEATURE_PAYLOAD : 0));
+	cbt_store(&header->features,
+		  (disk->options.bounce ? HERALD_CBT_FEATURE_BOUNCE : 0) |
+			  (disk->meta ? HERALD_CBT_FEATURE_META : 0) |
+			  (disk->ring.payload_bytes ? HERALD_CBT_FEATURE_PAYLOAD : 0));
 	cbt_store(&header->activation, disk->activation);
 	memcpy(header->tracking, disk->tracking, sizeof(header->tracking));
 	cbt_store(&header->sectors, disk->sectors);
 	cbt_store(&header->mode, disk->mode.mode);
 	cbt_store(&header->mode_cause, disk->mode.cause);
 	cbt_store(&header->mode_since_ns, disk->mode.since_ns);
-	cbt_store(&header->held, disk->held_by != NULL);
+	cbt_store(&header->held, !!disk->held_by);
 	cbt_store(&header->sealed_generation, generations->sealed);
 	cbt_store(&header->sealed_slot, generations->sealed_slot);
 	cbt_store(&header->sealed_flags, generations->sealed_flags);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * All that is known of one tracked disk. It lives from the first table of its dm device that names
- * `cbt` to the last, and as long as a file has it open; a new table of the same device takes it over.
+ * `cbt` to the last, and as long as a file has it open; a new table of the same device takes it
+ * over.
  *
  * Locks, taken in this order only:
  *   1  cbt_disks_mutex	module.c: the list of disks
@@ -45,9 +46,12 @@ struct cbt_target {
 	struct dm_target *ti;
 	struct cbt_disk *disk;
 	struct dm_dev *origin;
-	struct dm_dev *meta;	/* NULL: none */
+	struct dm_dev *meta; /* NULL: none */
 	struct cbt_options options;
-	/* Made beforehand for a disk that this table makes larger: nothing is allocated while suspended. */
+	/*
+	 * Made beforehand for a disk that this table makes larger: nothing is allocated while
+	 * suspended.
+	 */
 	u64 *grown_words[2];
 	u64 grown_blocks;
 	bool activated;
@@ -57,7 +61,6 @@ struct cbt_target {
 struct cbt_counts {
 	u64 writes;
 	u64 written_bytes;
-	u64 flushes;
 	u64 ranges;
 	u64 parked_overlap;
 	u64 parked_hold;
@@ -74,35 +77,42 @@ struct cbt_counts {
 	u64 capture[HERALD_CBT_CAPTURE_BUCKETS];
 };
 
+/* What passes without being tracked, for each processor. */
+struct cbt_passed {
+	u64 reads;
+	u64 flushes;
+};
+
 struct cbt_disk {
-	struct list_head all;		/* cbt_disks */
+	struct list_head all; /* cbt_disks */
 	struct kref references;
-	unsigned int targets;		/* tables that name it; under cbt_disks_mutex */
-	struct mapped_device *md;	/* who it is; not to be followed */
+	unsigned int targets;	  /* tables that name it; under cbt_disks_mutex */
+	struct mapped_device *md; /* who it is; not to be followed */
 	u32 major;
 	u32 minor;
 	dev_t origin_dev;
-	dev_t meta_dev;			/* 0: none */
+	dev_t meta_dev; /* 0: none */
 	struct cbt_options options;
-	u64 memory_bytes;		/* counted against the module's cap */
+	u64 memory_bytes; /* counted against the module's cap */
 	u8 tracking[16];
 	u64 activation;
-	u32 alignment;			/* of payload below 4096 bytes */
+	u32 alignment; /* of payload below 4096 bytes */
 
+	/* Level 3; which table is in use. */
 	struct mutex target_mutex;
-	struct cbt_target *target;	/* NULL: suspended; changes under target_mutex and lock */
-	struct cbt_meta *meta;		/* NULL: none */
-	bool announced;			/* the activation's slot is there; under target_mutex */
+	struct cbt_target *target; /* NULL: suspended; changes under target_mutex and lock */
+	struct cbt_meta *meta;	   /* NULL: none */
+	bool announced;		   /* the activation's slot is there; under target_mutex */
 
 	struct herald_cbt_header_abi *header;
 	struct herald_cbt_slot_abi *slots;
 	struct cbt_payload payload;
-	u64 __percpu *reads;
+	struct cbt_passed __percpu *passed;
 
-	spinlock_t lock;		/* level 6; guards all below */
+	spinlock_t lock; /* level 6; guards all below */
 	u64 sectors;
-	bool gone;			/* the last table went */
-	bool detaching;			/* the next removal is meant */
+	bool gone;	/* the last table went */
+	bool detaching; /* the next removal is meant */
 	struct cbt_ring ring;
 	struct cbt_mode mode;
 	struct cbt_generations generations;
@@ -112,23 +122,23 @@ struct cbt_disk {
 	u32 persistence;
 	u32 persistence_cause;
 	u32 events;
-	u64 unslotted;			/* writes in flight that have no slot */
-	unsigned long sealed_at;	/* jiffies */
-	u64 oldest_unstored_ns;		/* time of the slot at `stored`, 0: none */
+	u64 unslotted;		 /* writes in flight that have no slot */
+	unsigned long sealed_at; /* jiffies */
+	u64 oldest_unstored_ns;	 /* time of the slot at `stored`, 0: none */
 
 	struct cbt_overlaps overlaps;
-	struct list_head ready;		/* may go on, in this order */
-	struct list_head held_writes;	/* wait for the hold's end */
-	struct list_head slotted;	/* reserved slots' writes, oldest first */
-	struct list_head hung;		/* unresolved ones, oldest first: their payload is pinned */
+	struct list_head ready;	      /* may go on, in this order */
+	struct list_head held_writes; /* wait for the hold's end */
+	struct list_head slotted;     /* reserved slots' writes, oldest first */
+	struct list_head hung;	      /* unresolved ones, oldest first: their payload is pinned */
 	bool resolve_armed;
 	u32 commits;
 
 	struct cbt_file *owner;
-	u64 drained;			/* the owner has read the slots before it */
+	u64 drained; /* the owner has read the slots before it */
 	u32 events_seen;
 	struct cbt_file *held_by;
-	u32 hold_ended;			/* cause, of the last one */
+	u32 hold_ended; /* cause, of the last one */
 	u64 held_since_ns;
 	struct cbt_counts counts;
 
@@ -143,7 +153,7 @@ struct cbt_disk {
 /* module.c */
 extern struct mutex cbt_disks_mutex;
 extern struct list_head cbt_disks;
-extern struct workqueue_struct *cbt_fast_wq;	/* never sleeps for I/O */
+extern struct workqueue_struct *cbt_fast_wq; /* never sleeps for I/O */
 extern struct workqueue_struct *cbt_slow_wq;
 u64 cbt_now(void);
 bool cbt_memory_take(u64 bytes);

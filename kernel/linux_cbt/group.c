@@ -12,7 +12,7 @@ static DEFINE_MUTEX(cbt_group_mutex);
 
 struct group {
 	unsigned int count;
-	struct cbt_disk *disks[HERALD_CBT_DISKS_PER_CALL_MAX];	/* NULL: no such disk */
+	struct cbt_disk *disks[HERALD_CBT_DISKS_PER_CALL_MAX]; /* NULL: no such disk */
 };
 
 static void leave(struct group *group)
@@ -49,7 +49,8 @@ static int gather(struct group *group, u32 count, struct herald_cbt_answer_abi *
 				return -EINVAL;
 	}
 	for (index = 0; index < count; index++)
-		group->disks[index] = cbt_disk_find(answers[index].disk.major, answers[index].disk.minor);
+		group->disks[index] =
+			cbt_disk_find(answers[index].disk.major, answers[index].disk.minor);
 	group->count = count;
 	return 0;
 }
@@ -60,18 +61,29 @@ static void lock_all(struct group *group)
 
 	mutex_lock(&cbt_group_mutex);
 	local_irq_disable();
-	for (index = 0; index < group->count; index++)
-		if (group->disks[index])
-			spin_lock_nest_lock(&group->disks[index]->lock, &cbt_group_mutex);
+	for (index = 0; index < group->count; index++) {
+		struct cbt_disk *disk = group->disks[index];
+
+		if (!disk)
+			continue;
+		spin_lock_nest_lock(&disk->lock, &cbt_group_mutex);
+		/* For sparse, which cannot count locks that a loop takes. */
+		__release(&disk->lock);
+	}
 }
 
 static void unlock_all(struct group *group)
 {
 	unsigned int index;
 
-	for (index = group->count; index-- > 0;)
-		if (group->disks[index])
-			spin_unlock(&group->disks[index]->lock);
+	for (index = group->count; index-- > 0;) {
+		struct cbt_disk *disk = group->disks[index];
+
+		if (!disk)
+			continue;
+		__acquire(&disk->lock);
+		spin_unlock(&disk->lock);
+	}
 	local_irq_enable();
 	mutex_unlock(&cbt_group_mutex);
 }
@@ -116,16 +128,19 @@ int cbt_tag(struct cbt_file *file, void *argument)
 	unsigned int index;
 	int error;
 
-	if (tag->flags & ~(HERALD_CBT_TAG_ALL | HERALD_CBT_TAG_HELD) || tag->reserved || tag->time_ns)
+	if (tag->flags & ~(HERALD_CBT_TAG_ALL | HERALD_CBT_TAG_HELD) || tag->reserved ||
+	    tag->time_ns)
 		return -EINVAL;
 	error = gather(&group, tag->disks, tag->answers);
 	if (error)
 		return error;
 	lock_all(&group);
-	/* With all locks held: every write on these disks is before it or after it on all of them. */
+	/* With all locks held: every write on these disks is before it or after it on all of them.
+	 */
 	tag->time_ns = cbt_now();
 	for (index = 0; index < group.count; index++) {
-		judge(group.disks[index], file, tag->flags & HERALD_CBT_TAG_HELD, &tag->answers[index]);
+		judge(group.disks[index], file, tag->flags & HERALD_CBT_TAG_HELD,
+		      &tag->answers[index]);
 		landed &= tag->answers[index].result == HERALD_CBT_LANDED;
 	}
 	for (index = 0; index < group.count; index++) {
@@ -135,7 +150,9 @@ int cbt_tag(struct cbt_file *file, void *argument)
 		if (all && !landed)
 			answer->result = HERALD_CBT_REFUSED;
 		if (answer->result != HERALD_CBT_REFUSED) {
-			change.flags = answer->result == HERALD_CBT_DOWNGRADED ? HERALD_CBT_SLOT_DOWNGRADED : 0;
+			change.flags = answer->result == HERALD_CBT_DOWNGRADED
+					       ? HERALD_CBT_SLOT_DOWNGRADED
+					       : 0;
 			answer->slot = cbt_ring_push(&disk->ring, &change, 0, tag->time_ns);
 			disk->counts.tags++;
 			cbt_disk_publish(disk);
@@ -225,12 +242,14 @@ int cbt_hold(struct cbt_file *file, void *argument)
 			answer_with(answer, HERALD_CBT_REFUSED, HERALD_CBT_CAUSE_HELD);
 		} else if (!disk->target) {
 			answer_with(answer, HERALD_CBT_REFUSED,
-				    disk->gone ? HERALD_CBT_CAUSE_NO_DISK : HERALD_CBT_CAUSE_SUSPENDED);
+				    disk->gone ? HERALD_CBT_CAUSE_NO_DISK
+					       : HERALD_CBT_CAUSE_SUSPENDED);
 		} else {
 			disk->held_by = file;
 			disk->hold_ended = HERALD_CBT_CAUSE_NONE;
 			disk->held_since_ns = ktime_get_ns();
-			mod_delayed_work(cbt_fast_wq, &disk->hold_work, msecs_to_jiffies(deadline_ms));
+			mod_delayed_work(cbt_fast_wq, &disk->hold_work,
+					 msecs_to_jiffies(deadline_ms));
 			cbt_disk_event(disk);
 			answer_with(answer, HERALD_CBT_LANDED, HERALD_CBT_CAUSE_NONE);
 		}
@@ -261,8 +280,8 @@ int cbt_cut(struct cbt_file *file, void *argument)
 		if (!disk)
 			continue;
 		/*
-		 * A slot with a smaller time took it inside this lock, and published itself before it
-		 * let go: having had the lock is having seen it.
+		 * A slot with a smaller time took it inside this lock, and published itself before
+		 * it let go: having had the lock is having seen it.
 		 */
 		spin_lock_irq(&disk->lock);
 		if (!disk->gone) {

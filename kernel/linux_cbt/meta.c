@@ -79,7 +79,8 @@ void cbt_meta_park(struct cbt_disk *disk, struct cbt_write *write)
 	struct cbt_meta *meta = disk->meta;
 
 	list_add_tail(&write->overlap.ready, &meta->waiting);
-	queue_delayed_work(cbt_fast_wq, &meta->deadline_work, msecs_to_jiffies(CBT_META_DEADLINE_MS / 4));
+	queue_delayed_work(cbt_fast_wq, &meta->deadline_work,
+			   msecs_to_jiffies(CBT_META_DEADLINE_MS / 4));
 }
 
 void cbt_meta_leave(struct cbt_disk *disk, struct cbt_write *write)
@@ -123,7 +124,8 @@ static void write_given_up(struct cbt_meta *meta)
 	meta->superblock.gap_ns = ktime_get_real_ns();
 	if (meta->ours && cbt_meta_write_superblock(meta)) {
 		/* Tried again: until it is written, only the reader knows, from the header page. */
-		queue_delayed_work(cbt_slow_wq, &meta->tidy_work, msecs_to_jiffies(CBT_META_TIDY_MS));
+		queue_delayed_work(cbt_slow_wq, &meta->tidy_work,
+				   msecs_to_jiffies(CBT_META_TIDY_MS));
 		return;
 	}
 	spin_lock_irq(&disk->lock);
@@ -149,7 +151,8 @@ static int open_watch(struct cbt_meta *meta)
 	return 0;
 }
 
-/* One activity block: bitmap blocks of what retires first, then the block; then what waits may go. */
+/* One activity block: bitmap blocks of what retires first, then the block; then what waits may go.
+ */
 static int turn(struct cbt_meta *meta, u32 retiring)
 {
 	struct cbt_disk *disk = meta->disk;
@@ -201,9 +204,9 @@ static void meta_work(struct work_struct *work)
 
 		spin_lock_irq(&disk->lock);
 		lost = meta->give_up_due;
-		watch = meta->active && meta->watch_wanted && !meta->watch_open && !meta->watch_closing;
-		if (meta->active &&
-		    meta->activity.capacity - meta->activity.used < ROOM_MIN)
+		watch = meta->active && meta->watch_wanted && !meta->watch_open &&
+			!meta->watch_closing;
+		if (meta->active && meta->activity.capacity - meta->activity.used < ROOM_MIN)
 			retiring = cbt_activity_retire(&meta->activity, RETIRE_BATCH, meta->chosen);
 		due = meta->active && cbt_activity_is_due(&meta->activity);
 		/* Opened since it was wanted: what waits for it need not. */
@@ -266,7 +269,8 @@ void cbt_meta_bits_went(struct cbt_disk *disk, u64 low, u64 high)
 		any = true;
 	}
 	if (any)
-		queue_delayed_work(cbt_slow_wq, &meta->tidy_work, msecs_to_jiffies(CBT_META_TIDY_MS));
+		queue_delayed_work(cbt_slow_wq, &meta->tidy_work,
+				   msecs_to_jiffies(CBT_META_TIDY_MS));
 }
 
 int cbt_meta_marked(struct cbt_disk *disk, u64 sector, u64 sectors)
@@ -321,7 +325,8 @@ int cbt_meta_cookie_write(struct cbt_disk *disk, const void *data, u32 bytes)
 		u64 sequence = ++meta->cookie_sequence;
 
 		cbt_cookie_encode(data, bytes, sequence, meta->superblock.tracking, meta->block);
-		error = cbt_meta_write(meta, cbt_meta_place(CBT_META_PAIR_COOKIE, sequence), meta->block);
+		error = cbt_meta_write(meta, cbt_meta_place(CBT_META_PAIR_COOKIE, sequence),
+				       meta->block);
 		if (error) {
 			give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
 		} else {
@@ -426,13 +431,12 @@ static int write_last(struct cbt_meta *meta, struct cbt_target *target)
 	if (cbt_issue_flush(target->origin->bdev) ||
 	    cbt_watch_read(meta, disk->sectors, &superblock->watch_start, &superblock->watch_end))
 		superblock->flags |= CBT_META_FLAG_WATCH_OPEN;
-	if (disk->detaching) {
+	if (disk->detaching)
 		superblock->state = CBT_META_DETACHED;
-	} else if (is_removed(target)) {
+	else if (is_removed(target))
 		superblock->state = CBT_META_CLEAN;
-	} else {
+	else
 		superblock->flags |= CBT_META_FLAG_AWAY;
-	}
 	return cbt_meta_write_superblock(meta);
 }
 
@@ -482,10 +486,12 @@ int cbt_meta_create(struct cbt_disk *disk, struct cbt_target *target)
 	meta->numbers = kvcalloc(CBT_ACTIVITY_REGIONS_MAX, sizeof(u32), GFP_KERNEL);
 	meta->chosen = kvcalloc(CBT_ACTIVITY_REGIONS_MAX, sizeof(u32), GFP_KERNEL);
 	meta->bitmap_sequences = kvcalloc(meta->bitmap_blocks + 1, sizeof(u64), GFP_KERNEL);
-	meta->bitmap_stale = kvcalloc(BITS_TO_LONGS(meta->bitmap_blocks + 1), sizeof(long), GFP_KERNEL);
-	meta->bitmap_any = kvcalloc(BITS_TO_LONGS(meta->bitmap_blocks + 1), sizeof(long), GFP_KERNEL);
-	if (!meta->block || !meta->pair || !meta->numbers || !meta->chosen || !meta->bitmap_sequences ||
-	    !meta->bitmap_stale || !meta->bitmap_any)
+	meta->bitmap_stale =
+		kvcalloc(BITS_TO_LONGS(meta->bitmap_blocks + 1), sizeof(long), GFP_KERNEL);
+	meta->bitmap_any =
+		kvcalloc(BITS_TO_LONGS(meta->bitmap_blocks + 1), sizeof(long), GFP_KERNEL);
+	if (!meta->block || !meta->pair || !meta->numbers || !meta->chosen ||
+	    !meta->bitmap_sequences || !meta->bitmap_stale || !meta->bitmap_any)
 		return -ENOMEM;
 	return 0;
 }

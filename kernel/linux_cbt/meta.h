@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The meta device of a disk: what is dirty outlives a power cut. Layout: docs/formats/dirty_map.md
- * Promise, while persistence is active: the region of every write that was submitted is in a durable
- * activity block, or its bits are in durable bitmap blocks; whatever this cannot be said of is a gap by
- * name at the next activation.
- * Failure: a write error, or one that takes too long, gives persistence up, and never fails I/O.
+ * Promise, while persistence is active: the region of every write that was submitted is in a
+ * durable activity block, or its bits are in durable bitmap blocks; whatever this cannot be said of
+ * is a gap by name at the next activation. Failure: a write error, or one that takes too long,
+ * gives persistence up, and never fails I/O.
  */
 #ifndef CBT_META_H
 #define CBT_META_H

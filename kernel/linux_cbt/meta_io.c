@@ -10,7 +10,7 @@
 
 #define BLOCK_SECTORS (CBT_META_BLOCK_BYTES >> SECTOR_SHIFT)
 
-static int transfer(struct block_device *bdev, u64 sector, void *buffer, u32 bytes, unsigned int opf)
+static int transfer(struct block_device *bdev, u64 sector, void *buffer, u32 bytes, CBT_OPF opf)
 {
 	struct bio_vec vec;
 	struct bio bio;
@@ -39,15 +39,16 @@ int cbt_meta_write(struct cbt_meta *meta, u64 place, void *block)
 	spin_lock_irq(&meta->disk->lock);
 	meta->writes++;
 	spin_unlock_irq(&meta->disk->lock);
-	return transfer(meta->target->meta->bdev, place * BLOCK_SECTORS, block, CBT_META_BLOCK_BYTES,
-			REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH | REQ_FUA);
+	return transfer(meta->target->meta->bdev, place * BLOCK_SECTORS, block,
+			CBT_META_BLOCK_BYTES, REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH | REQ_FUA);
 }
 
 int cbt_meta_write_superblock(struct cbt_meta *meta)
 {
 	meta->superblock.sequence++;
 	cbt_superblock_encode(&meta->superblock, meta->block);
-	return cbt_meta_write(meta, cbt_meta_place(CBT_META_PAIR_SUPERBLOCK, meta->superblock.sequence),
+	return cbt_meta_write(meta,
+			      cbt_meta_place(CBT_META_PAIR_SUPERBLOCK, meta->superblock.sequence),
 			      meta->block);
 }
 
@@ -76,10 +77,12 @@ int cbt_meta_write_bitmap(struct cbt_meta *meta, u64 index)
 	else
 		clear_bit(index, meta->bitmap_any);
 	cbt_meta_seal(meta->block, CBT_META_BITMAP, sequence, index, meta->superblock.tracking);
-	return cbt_meta_write(meta, cbt_meta_place(CBT_META_PAIR_BITMAP + index, sequence), meta->block);
+	return cbt_meta_write(meta, cbt_meta_place(CBT_META_PAIR_BITMAP + index, sequence),
+			      meta->block);
 }
 
 int cbt_origin_read(struct cbt_meta *meta, u64 sector, u32 bytes)
 {
-	return transfer(meta->target->origin->bdev, sector, meta->pair, bytes, REQ_OP_READ | REQ_SYNC);
+	return transfer(meta->target->origin->bdev, sector, meta->pair, bytes,
+			REQ_OP_READ | REQ_SYNC);
 }

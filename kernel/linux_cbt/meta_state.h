@@ -12,34 +12,34 @@
 
 struct cbt_meta {
 	struct cbt_disk *disk;
-	struct mutex mutex;		/* level 4; guards what follows */
-	struct cbt_target *target;	/* whose devices are used; NULL: none */
+	struct mutex mutex;	   /* level 4; guards what follows */
+	struct cbt_target *target; /* whose devices are used; NULL: none */
 	bool loaded;
-	bool ours;			/* has a superblock: only then is anything written */
-	void *block;			/* buffers: one block */
-	void *pair;			/* and two */
-	u32 *numbers;			/* regions of an activity block */
+	bool ours;    /* has a superblock: only then is anything written */
+	void *block;  /* buffers: one block */
+	void *pair;   /* and two */
+	u32 *numbers; /* regions of an activity block */
 	u32 *chosen;
 	struct cbt_superblock superblock;
 	u64 activity_sequence;
 	u64 cookie_sequence;
 	u64 *bitmap_sequences;
-	unsigned long *bitmap_stale;	/* on disk it has bits that are gone; set under disk->lock */
-	unsigned long *bitmap_any;	/* on disk it has bits */
-	u64 bitmap_blocks;		/* that there is memory for */
+	unsigned long *bitmap_stale; /* on disk it has bits that are gone; set under disk->lock */
+	unsigned long *bitmap_any;   /* on disk it has bits */
+	u64 bitmap_blocks;	     /* that there is memory for */
 	u32 cookie_bytes;
 	u8 cookie[HERALD_CBT_COOKIE_BYTES_MAX];
 
 	/* Under disk->lock. */
-	bool active;			/* writes must enter */
-	bool give_up_due;		/* given up, and not yet written down */
-	bool watch_open;		/* the flag is durable */
+	bool active;	  /* writes must enter */
+	bool give_up_due; /* given up, and not yet written down */
+	bool watch_open;  /* the flag is durable */
 	bool watch_wanted;
 	bool watch_closing;
 	u32 watch_in_flight;
-	unsigned long watch_used;	/* jiffies */
+	unsigned long watch_used; /* jiffies */
 	u64 writes;
-	struct list_head waiting;	/* parked writes */
+	struct list_head waiting; /* parked writes */
 	struct cbt_activity activity;
 
 	struct work_struct work;

@@ -13,6 +13,7 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
+/* Level 1; guards cbt_disks. */
 DEFINE_MUTEX(cbt_disks_mutex);
 LIST_HEAD(cbt_disks);
 struct workqueue_struct *cbt_fast_wq;
@@ -60,7 +61,7 @@ static int __init cbt_init(void)
 	int error = -ENOMEM;
 
 	/* Parked writes are what memory is freed by: these must go on when there is none. */
-	cbt_fast_wq = alloc_workqueue("herald_cbt", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0);
+	cbt_fast_wq = alloc_workqueue("herald_cbt", WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_UNBOUND, 0);
 	if (!cbt_fast_wq)
 		return error;
 	cbt_slow_wq = alloc_workqueue("herald_cbt_slow", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);

@@ -14,12 +14,12 @@
 
 struct cbt_overlap {
 	struct rb_node node;
-	u64 first;		/* sectors, both included */
+	u64 first; /* sectors, both included */
 	u64 last;
 	u64 subtree_last;
 	u64 order;		/* of submission */
 	u32 blockers;		/* earlier overlapping writes in the set */
-	struct list_head ready;	/* on the caller's list, once the last blocker has gone */
+	struct list_head ready; /* on the caller's list, once the last blocker has gone */
 };
 
 struct cbt_overlaps {

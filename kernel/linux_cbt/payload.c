@@ -22,7 +22,8 @@ static int allocate_blocks(struct cbt_payload *payload, unsigned int order, u64 
 	payload->blocks = blocks;
 	for (index = 0; index < blocks; index++) {
 		/* Zeroed: a reader may look at all of it before the first write. */
-		struct page *page = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN, order);
+		struct page *page =
+			alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN, order);
 
 		if (!page) {
 			cbt_payload_free(payload);
@@ -86,13 +87,17 @@ void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, struct bio 
 		void *from = cbt_map_page(vec.bv_page);
 		unsigned int done = 0;
 
-		/* A page at a time on our side, too: blocks are contiguous only within themselves. */
+		/* A page at a time on our side, too: blocks are contiguous only within themselves.
+		 */
 		while (done < vec.bv_len) {
 			void *to = address_of(payload, offset);
 			unsigned int room = PAGE_SIZE - offset_in_page(to);
 			unsigned int bytes = min(vec.bv_len - done, room);
 
-			/* Five times faster than memcpy where that is not built of string instructions. */
+			/*
+			 * Five times faster than memcpy where that is not built of string
+			 * instructions.
+			 */
 			if (bytes == PAGE_SIZE)
 				copy_page(to, from);
 			else
@@ -107,10 +112,17 @@ void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, struct bio 
 void cbt_payload_swap(const struct cbt_payload *payload, u64 offset, struct bio *bio)
 {
 	u64 at = offset & (payload->bytes - 1);
+	u32 within = at & ((1u << payload->block_shift) - 1);
+	struct bvec_iter iter = {
+		.bi_sector = bio->bi_iter.bi_sector,
+		.bi_size = bio->bi_iter.bi_size + within,
+		.bi_idx = at >> payload->block_shift,
+	};
 
+	/* The field that says how far into a vector has had two names. */
+	bvec_iter_advance(payload->vecs, &iter, within);
 	bio->bi_io_vec = payload->vecs;
-	bio->bi_iter.bi_idx = at >> payload->block_shift;
-	bio->bi_iter.bi_bvec_done = at & ((1u << payload->block_shift) - 1);
+	bio->bi_iter = iter;
 }
 
 int cbt_payload_mmap(const struct cbt_payload *payload, struct vm_area_struct *vma)

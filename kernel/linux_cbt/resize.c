@@ -4,7 +4,6 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-
 int cbt_resize_prepare(struct cbt_target *target)
 {
 	u64 blocks = cbt_blocks_of_sectors(target->ti->len);
@@ -32,7 +31,8 @@ static void grow(struct cbt_target *target)
 		struct cbt_bitmap *map = &disk->maps[index];
 		u64 *old = map->words;
 
-		memcpy(target->grown_words[index], old, cbt_bitmap_words(map->blocks) * sizeof(u64));
+		memcpy(target->grown_words[index], old,
+		       cbt_bitmap_words(map->blocks) * sizeof(u64));
 		/* An empty map says so by its bounds. */
 		if (cbt_bitmap_is_empty(map))
 			map->low = cbt_bitmap_words(target->grown_blocks);
@@ -68,7 +68,8 @@ void cbt_resize_apply(struct cbt_target *target)
 	} else {
 		cbt_disk_mark(disk, before, after - before);
 	}
-	/* In mode map no slot is written; the header says the size, and the event that it changed. */
+	/* In mode map no slot is written; the header says the size, and the event that it changed.
+	 */
 	if (disk->mode.mode == HERALD_CBT_MODE_MAP || !cbt_disk_push(disk, &change, &number))
 		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, cbt_now());
 	cbt_disk_event(disk);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A new table of another length: a resize slot; what was added is dirty, what is gone is clipped, the
- * rest is as it was.
+ * A new table of another length: a resize slot; what was added is dirty, what is gone is clipped,
+ * the rest is as it was.
  */
 #ifndef CBT_RESIZE_H
 #define CBT_RESIZE_H

@@ -13,7 +13,8 @@ void cbt_resolve_work(struct work_struct *work)
 
 	spin_lock_irq(&disk->lock);
 	while (!list_empty(&disk->slotted)) {
-		struct cbt_write *write = list_first_entry(&disk->slotted, struct cbt_write, slotted);
+		struct cbt_write *write =
+			list_first_entry(&disk->slotted, struct cbt_write, slotted);
 
 		if (time_before(jiffies, write->reserved_at + limit))
 			break;

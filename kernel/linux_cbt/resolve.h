@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Writes that hang: after a while their slot turns unresolved and keeps the reader no longer. Their blocks
- * are in a generation that needs a scan, and again when they end at last.
+ * Writes that hang: after a while their slot turns unresolved and keeps the reader no longer. Their
+ * blocks are in a generation that needs a scan, and again when they end at last.
  */
 #ifndef CBT_RESOLVE_H
 #define CBT_RESOLVE_H

@@ -33,7 +33,7 @@ static int parse_options(struct cbt_target *target, unsigned int argc, char **ar
 	struct dm_target *ti = target->ti;
 	struct cbt_options *options = &target->options;
 	unsigned int index;
-	u64 value;
+	u64 value = 0;
 	int error = 0;
 
 	for (index = 0; index < argc && !error; index++) {
@@ -45,7 +45,8 @@ static int parse_options(struct cbt_target *target, unsigned int argc, char **ar
 		} else if (!strcasecmp(name, "nobounce")) {
 			options->bounce = false;
 		} else if (!strcasecmp(name, "slots")) {
-			error = parse_number(ti, next, HERALD_CBT_SLOTS_MIN, HERALD_CBT_SLOTS_MAX, &value);
+			error = parse_number(ti, next, HERALD_CBT_SLOTS_MIN, HERALD_CBT_SLOTS_MAX,
+					     &value);
 			options->slots = value;
 			index++;
 		} else if (!strcasecmp(name, "payload_bytes")) {
@@ -203,14 +204,17 @@ static int cbt_map(struct dm_target *ti, struct bio *bio)
 	bio_set_dev(bio, target->origin->bdev);
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
-		this_cpu_inc(*disk->reads);
+		this_cpu_inc(disk->passed->reads);
 		return DM_MAPIO_REMAPPED;
 	case REQ_OP_FLUSH:
+		this_cpu_inc(disk->passed->flushes);
 		return DM_MAPIO_REMAPPED;
 	case REQ_OP_WRITE:
 		/* dm sends a flush as a write of nothing. */
-		if (!bio_sectors(bio))
+		if (!bio_sectors(bio)) {
+			this_cpu_inc(disk->passed->flushes);
 			return DM_MAPIO_REMAPPED;
+		}
 		if (bio_sectors(bio) > HERALD_CBT_WRITE_BYTES_MAX >> SECTOR_SHIFT)
 			dm_accept_partial_bio(bio, HERALD_CBT_WRITE_BYTES_MAX >> SECTOR_SHIFT);
 		kind = HERALD_CBT_WRITE;
@@ -314,16 +318,18 @@ static void cbt_status(struct dm_target *ti, status_type_t type, unsigned int st
 	switch (type) {
 	case STATUSTYPE_INFO:
 		spin_lock_irq(&disk->lock);
-		DMEMIT("%s %s slots %llu/%llu payload %llu/%llu gen %llu/%llu persistence %s %s gap %s sank %llu/%llu climbed %llu writes %llu aborted %llu unresolved %llu%s%s%s",
+		DMEMIT("%s %s slots %llu/%llu payload %llu/%llu gen %llu/%llu",
 		       cbt_mode_name(disk->mode.mode), cbt_cause_name(disk->mode.cause),
 		       disk->ring.head - disk->ring.tail, disk->ring.slot_count,
 		       disk->ring.payload_head - disk->ring.payload_tail, disk->ring.payload_bytes,
-		       disk->generations.sealed, disk->generations.current_number,
-		       cbt_persistence_name(disk->persistence), cbt_cause_name(disk->persistence_cause),
-		       cbt_cause_name(disk->gap), disk->mode.sank[HERALD_CBT_MODE_EXTENTS - 1],
+		       disk->generations.sealed, disk->generations.current_number);
+		DMEMIT(" persistence %s %s gap %s", cbt_persistence_name(disk->persistence),
+		       cbt_cause_name(disk->persistence_cause), cbt_cause_name(disk->gap));
+		DMEMIT(" sank %llu/%llu climbed %llu writes %llu aborted %llu unresolved %llu",
+		       disk->mode.sank[HERALD_CBT_MODE_EXTENTS - 1],
 		       disk->mode.sank[HERALD_CBT_MODE_MAP - 1], disk->mode.climbed,
-		       disk->counts.writes, disk->counts.aborted, disk->counts.unresolved,
-		       disk->options.bounce ? "" : " not-exact-under-O_DIRECT",
+		       disk->counts.writes, disk->counts.aborted, disk->counts.unresolved);
+		DMEMIT("%s%s%s", disk->options.bounce ? "" : " not-exact-under-O_DIRECT",
 		       disk->owner ? " owned" : "", disk->held_by ? " held" : "");
 		spin_unlock_irq(&disk->lock);
 		break;
@@ -331,7 +337,8 @@ static void cbt_status(struct dm_target *ti, status_type_t type, unsigned int st
 		DMEMIT("%s %s 7 slots %llu payload_bytes %llu unresolved_ms %u %s",
 		       target->origin->name, target->meta ? target->meta->name : "-",
 		       target->options.slots, target->options.payload_bytes,
-		       target->options.unresolved_ms, target->options.bounce ? "bounce" : "nobounce");
+		       target->options.unresolved_ms,
+		       target->options.bounce ? "bounce" : "nobounce");
 		break;
 #ifdef CBT_HAVE_STATUS_IMA
 	case STATUSTYPE_IMA:

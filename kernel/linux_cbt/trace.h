@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Tracepoints: reserve, commit, mode and tag. */
+/* clang-format off */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM herald_cbt
 
@@ -9,7 +10,8 @@
 #include <linux/tracepoint.h>
 
 TRACE_EVENT(cbt_reserve,
-	TP_PROTO(u32 major, u32 minor, u64 slot, u64 sector, u32 sectors, u32 payload_bytes, u16 kind),
+	TP_PROTO(u32 major, u32 minor, u64 slot, u64 sector, u32 sectors, u32 payload_bytes,
+		 u16 kind),
 	TP_ARGS(major, minor, slot, sector, sectors, payload_bytes, kind),
 	TP_STRUCT__entry(
 		__field(u32, major)
@@ -29,8 +31,8 @@ TRACE_EVENT(cbt_reserve,
 		__entry->payload_bytes = payload_bytes;
 		__entry->kind = kind;
 	),
-	TP_printk("%u:%u slot %llu sector %llu+%u payload %u kind %u", __entry->major, __entry->minor,
-		  __entry->slot, __entry->sector, __entry->sectors, __entry->payload_bytes,
+	TP_printk("%u:%u slot %llu sector %llu+%u payload %u kind %u", __entry->major,
+		  __entry->minor, __entry->slot, __entry->sector, __entry->sectors, __entry->payload_bytes,
 		  __entry->kind)
 );
 
@@ -91,8 +93,8 @@ TRACE_EVENT(cbt_tag,
 		__entry->time_ns = time_ns;
 		__entry->result = result;
 	),
-	TP_printk("%u:%u slot %llu time %llu result %u", __entry->major, __entry->minor, __entry->slot,
-		  __entry->time_ns, __entry->result)
+	TP_printk("%u:%u slot %llu time %llu result %u", __entry->major, __entry->minor,
+		  __entry->slot, __entry->time_ns, __entry->result)
 );
 
 #endif

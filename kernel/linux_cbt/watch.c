@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The watched ranges: the disk's first 128 KiB and last 64 KiB. Their digests in the superblock tell
- * whether the disk was changed while nobody tracked it. Before they are written a flag says so,
- * durably; some seconds after the last such write new digests replace it.
+ * The watched ranges: the disk's first 128 KiB and last 64 KiB. Their digests in the superblock
+ * tell whether the disk was changed while nobody tracked it. Before they are written a flag says
+ * so, durably; some seconds after the last such write new digests replace it.
  */
 #include <linux/jiffies.h>
 #include <linux/string.h>
@@ -63,7 +63,8 @@ void cbt_watch_close(struct cbt_meta *meta)
 	}
 	if (meta->watch_in_flight ||
 	    time_before(jiffies, meta->watch_used + msecs_to_jiffies(CBT_META_TIDY_MS))) {
-		queue_delayed_work(cbt_slow_wq, &meta->tidy_work, msecs_to_jiffies(CBT_META_TIDY_MS));
+		queue_delayed_work(cbt_slow_wq, &meta->tidy_work,
+				   msecs_to_jiffies(CBT_META_TIDY_MS));
 		spin_unlock_irq(&disk->lock);
 		return;
 	}

@@ -66,7 +66,8 @@ static void reserve(struct cbt_disk *disk, struct cbt_write *write)
 			if (!disk->options.bounce || !cbt_payload_can_swap(bio))
 				change.flags |= HERALD_CBT_SLOT_INEXACT;
 		} else {
-			cbt_disk_sink(disk, HERALD_CBT_MODE_EXTENTS, HERALD_CBT_CAUSE_PAYLOAD_FULL, now);
+			cbt_disk_sink(disk, HERALD_CBT_MODE_EXTENTS, HERALD_CBT_CAUSE_PAYLOAD_FULL,
+				      now);
 		}
 	}
 	write->slot = cbt_ring_slot(&disk->ring, cbt_ring_push(&disk->ring, &change, payload, now));
@@ -140,8 +141,10 @@ static void capture(struct cbt_disk *disk, struct cbt_write *write)
 
 	if (!write->payload_bytes)
 		return;
-	/* One page of 16 is timed, as looking at the clock twice costs as much as the lock; the counts
-	 * are not worth one, and may lose some. */
+	/*
+	 * One page of 16 is timed, as looking at the clock twice costs as much as the lock; the
+	 * counts are not worth one, and may lose some.
+	 */
 	if (!((write->payload >> PAGE_SHIFT) & 15))
 		began = ktime_get_ns();
 	cbt_payload_copy(&disk->payload, write->payload, bio);
@@ -244,7 +247,10 @@ void cbt_write_end(struct cbt_write *write, blk_status_t status)
 	} else {
 		list_del(&write->slotted);
 		if (write->hung) {
-			/* The reader passed it by; a scan made meanwhile may have read what was before. */
+			/*
+			 * The reader passed it by; a scan made meanwhile may have read what was
+			 * before.
+			 */
 			cbt_disk_mark(disk, write->overlap.first,
 				      write->overlap.last - write->overlap.first + 1);
 			cbt_ring_unpin(&disk->ring, cbt_disk_pin(disk));
@@ -253,7 +259,7 @@ void cbt_write_end(struct cbt_write *write, blk_status_t status)
 		} else {
 			trace_cbt_commit(disk->major, disk->minor, write->overlap.first, state);
 			cbt_slot_commit(write->slot, state, more);
-			wake = disk->owner != NULL;
+			wake = !!disk->owner;
 		}
 	}
 	/* After the commit: who waits for this one gets a later slot. */
