@@ -9,7 +9,7 @@ import time
 
 import driver
 from initramfs import Initramfs
-from machine import Disk, Machine
+from machine import BUILD, Disk, Machine
 
 DISK_MIB = 64
 META_MIB = 8
@@ -32,12 +32,15 @@ SUMS = "find /mnt -type f | sort | xargs sha256sum | sha256sum"
 def from_load_to_removal(machine: Machine, origin: str, meta: str) -> None:
     """Once with each kind of table, so that an activation after another is among it."""
     driver.load(machine)
+    machine.run(f"vm_cbt_format {meta} {driver.sectors(machine, origin)}")
     for place in (meta, meta, "-"):
         node = driver.create(machine, "tracked", origin, place)
         machine.run(f"mkfs.ext4 -q {node} && mount {node} /mnt")
         machine.run(FILL)
         sums = machine.run(SUMS)
         said = driver.status(machine, "tracked")
+        if place != "-" and " persistence active " not in said:
+            raise AssertionError(f"meta {place}: not persistent: {said}")
         machine.run("umount /mnt")
         driver.remove(machine, "tracked")
         # Straight from the disk: what passed the driver has to be there.
@@ -64,7 +67,8 @@ def smoke(initramfs: Initramfs, name: str, after=None) -> None:
 
 def main() -> int:
     line = sys.argv[1]
-    smoke(driver.with_driver(driver.kernel_or_skip(line)), f"driver-smoke-{line}")
+    initramfs = driver.with_driver(driver.kernel_or_skip(line)).program(BUILD / "tests/vm_cbt_format")
+    smoke(initramfs, f"driver-smoke-{line}")
     return 0
 
 
