@@ -34,7 +34,7 @@ class Disks:
 
     def load(self) -> str:
         self.seed += 1
-        return f"vm_sector_load {self.seed} {self.writes} 8 {WRITTEN_SECTORS} {self.node}"
+        return f"vm_sector_load {self.seed} {self.writes} 8 {WRITTEN_SECTORS} 16 {self.node}"
 
     def follow(self, options="", beside="") -> dict[str, int]:
         """What the replica's reader says at its end; `beside` is run meanwhile, and its end told to it."""

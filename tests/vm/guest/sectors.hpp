@@ -84,9 +84,11 @@ struct Write {
 
 class Load {
   public:
-    // `span`: the sectors of each disk that are written to.
-    Load(std::vector<const char*> nodes, std::uint64_t span, std::size_t writes, std::uint64_t seed)
-        : history_(writes), span_(span), seed_(seed) {
+    // `span`: the sectors of each disk that are written to. `forced`: one write in so many is
+    // forced to the medium; 0: none.
+    Load(std::vector<const char*> nodes, std::uint64_t span, std::size_t writes, std::uint64_t seed,
+         unsigned forced = 16)
+        : history_(writes), span_(span), seed_(seed), forced_(forced) {
         for (const char* node : nodes) {
             files_.push_back(open(node, O_WRONLY | O_DIRECT | O_CLOEXEC));
             if (files_.back() < 0) fail("%s: %s", node, std::strerror(errno));
@@ -127,8 +129,7 @@ class Load {
                 compose(text[index], number + 1, write.disk, write.sector + index);
             const std::size_t bytes = std::size_t{write.sectors} * kSectorBytes;
             const iovec piece{buffer, bytes};
-            // One in sixteen forced to the medium.
-            const int flags = random() % 16 == 0 ? RWF_DSYNC : 0;
+            const int flags = forced_ != 0 && random() % forced_ == 0 ? RWF_DSYNC : 0;
             write.submitted = tick();
             const ssize_t done = pwritev2(files_[write.disk], &piece, 1,
                                           static_cast<off_t>(write.sector * kSectorBytes), flags);
@@ -143,6 +144,7 @@ class Load {
     std::vector<Write> history_;
     std::uint64_t span_;
     std::uint64_t seed_;
+    unsigned forced_;
     std::atomic<std::size_t> taken_{0};
     std::atomic<std::uint64_t> clock_{1};
     std::vector<std::thread> threads_;
