@@ -69,9 +69,6 @@ def _make(kernel: Kernel, folder: str, work: pathlib.Path, *words: str) -> str:
     commands = [["make", "-C", str(headers), f"M={place}", f"CC={tools.compiler}", f"-j{os.cpu_count()}",
                  # Debian's headers come without the vmlinux that type information is derived from.
                  "CONFIG_DEBUG_INFO_BTF_MODULES=", "KCFLAGS=-Werror", *words]]
-    if (place / "probe").exists():
-        # What a kernel has is found with its own flags, not with ours.
-        commands.insert(0, ["make", "-C", str(place), f"KDIR={headers}", f"CC={tools.compiler}", "probed.h"])
     said = ""
     for command in commands:
         done = tools.run(command, (kernels.root_of(headers), work))
