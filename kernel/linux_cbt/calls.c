@@ -16,6 +16,8 @@
 
 /* Blocks marked with the lock held once: some ten microseconds. */
 #define MARK_BLOCKS BIT(20)
+/* Slots released likewise. */
+#define RELEASE_SLOTS 4096u
 
 static struct cbt_disk *find(struct herald_cbt_disk_abi id)
 {
@@ -158,22 +160,31 @@ int cbt_call_release(struct cbt_file *file, void *argument)
 {
 	struct herald_cbt_release_abi *release = argument;
 	struct cbt_disk *disk = file->disk;
+	bool more;
 	int error = 0;
 
 	if (release->flags || release->reserved)
 		return -EINVAL;
-	spin_lock_irq(&disk->lock);
-	if (disk->gone) {
-		error = -ENODEV;
-	} else if (release->drained < release->released || release->drained > disk->ring.head ||
-		   !cbt_ring_release(&disk->ring, release->released, cbt_disk_pin(disk))) {
-		error = -ERANGE;
-	} else {
-		disk->drained = release->drained;
-		disk->events_seen = release->events;
-		cbt_disk_climb(disk);
-	}
-	spin_unlock_irq(&disk->lock);
+	do {
+		u64 to;
+
+		spin_lock_irq(&disk->lock);
+		/* Some at a time: every slot is looked at, with interrupts off. */
+		to = min(release->released, disk->ring.tail + RELEASE_SLOTS);
+		more = to < release->released;
+		if (disk->gone) {
+			error = -ENODEV;
+		} else if (release->drained < release->released ||
+			   release->drained > disk->ring.head ||
+			   !cbt_ring_release(&disk->ring, to, cbt_disk_pin(disk))) {
+			error = -ERANGE;
+		} else if (!more) {
+			disk->drained = release->drained;
+			disk->events_seen = release->events;
+			cbt_disk_climb(disk);
+		}
+		spin_unlock_irq(&disk->lock);
+	} while (more && !error);
 	return error;
 }
 
