@@ -14,7 +14,8 @@ import shutil
 import stat
 import subprocess
 
-from kernels import CACHE, Kernel, locked, module_bytes
+from kernels import Kernel, module_bytes
+from packages import CACHE, locked
 
 HERE = pathlib.Path(__file__).resolve().parent
 # What Python's interpreter does not need to run a test's script.
@@ -119,6 +120,12 @@ class Initramfs:
                 self.content(path, module_bytes(file))
             if load and file not in self.module_list:
                 self.module_list.append(file)
+        return self
+
+    def module(self, *files: pathlib.Path) -> "Initramfs":
+        """Of our own making (module.py): only there, for `insmod /modules/NAME.ko`."""
+        for file in files:
+            self.content("modules/" + file.name, file.read_bytes())
         return self
 
     def write(self, path: pathlib.Path) -> pathlib.Path:

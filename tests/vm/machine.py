@@ -39,7 +39,8 @@ SKIPPED = 77
 BOOT_SECONDS = 180
 # What a healthy kernel does not say.
 COMPLAINTS = re.compile(r"BUG:|WARNING:|Oops|Call Trace|KASAN|Kernel panic|general protection|circular locking|"
-                        r"blocked for more than|unreferenced object|HERALD-VM: .* does not load")
+                        r"blocked for more than|unreferenced object|UBSAN:|DEBUG_LOCKS_WARN_ON|INFO: trying to register|"
+                        r"HERALD-VM: .* does not load")
 
 
 class GuestFailed(AssertionError):
@@ -133,9 +134,13 @@ def tsc_khz() -> int:
 
 class Machine:
     def __init__(self, name: str, initramfs: Initramfs, disks=(), memory_mib=1024, processors=2, chipset="q35",
-                 command_line="", devices=()):
+                 command_line="", devices=(), counted=False):
+        """counted: a nanosecond of the guest's is an instruction, exactly; one processor, and idle time is
+        skipped. Without the processor's fast string instructions, of which each step would count."""
         self.name, self.disks, self.chipset = name, list(disks), chipset
         self.memory_mib, self.processors, self.command_line = memory_mib, processors, command_line
+        self.counted = counted
+        assert not counted or processors == 1, "QEMU counts the instructions of one processor only"
         self.devices = [word for device in devices for word in ("-device", device)]
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="herald-vm-"))
         self.logs = BUILD / "vm" / name
@@ -178,14 +183,14 @@ class Machine:
     def power_cut(self) -> None:
         """As when the plug is pulled: nothing in the guest gets a last word. What the guest had not
         flushed is lost only on a LossyDisk: the host keeps its page cache."""
-        self._look_for_complaints()
+        self.look_for_complaints()
         self._end(signal.SIGKILL)
         for disk in self.disks:
             if disk.backend:
                 disk.backend.cut()
 
     def shut_down(self) -> None:
-        self._look_for_complaints()
+        self.look_for_complaints()
         self._send("poweroff -f")
         try:
             self.process.wait(timeout=60)
@@ -259,13 +264,17 @@ class Machine:
     # -- inside --
     def _command(self) -> list[str]:
         q35 = self.chipset == "q35"
+        # QEMU's time stamp counter runs at the rate of its virtual clock when that counts instructions.
+        khz = 1_000_000 if self.counted else tsc_khz()
         # Whatever ends the test, a time limit too, ends the machine.
         words = ["setpriv", "--pdeathsig", "KILL",
-                 "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", self.chipset,
+                 "qemu-system-x86_64", "-M", self.chipset,
+                 *(("-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max,-erms") if self.counted else
+                   ("-accel", "tcg,thread=multi", "-cpu", "max")),
                  "-m", str(self.memory_mib), "-smp", str(self.processors), "-nodefaults", "-display", "none",
                  "-no-reboot", "-kernel", str(self.kernel.image), "-initrd", str(self.initrd),
                  "-append", "console=ttyS0 panic=-1 loglevel=5 mitigations=off tsc=reliable no_timer_check "
-                 f"tsc_early_khz={tsc_khz()} random.trust_cpu=on cryptomgr.notests nowatchdog {self.command_line}".strip(),
+                 f"tsc_early_khz={khz} random.trust_cpu=on cryptomgr.notests nowatchdog {self.command_line}".strip(),
                  "-chardev", f"file,id=console,path={self.logs}/console-{self.boots}.log",
                  "-serial", "chardev:console",
                  "-chardev", f"socket,id=control,path={self.work}/control,server=on,wait=on",
@@ -332,7 +341,8 @@ class Machine:
                 raise GuestFailed(f"{self.name} ended by itself\n{self.tail()}")
             self.unread += more
 
-    def _look_for_complaints(self) -> None:
+    def look_for_complaints(self) -> None:
+        """Of what it said since the last look."""
         text = self.console()
         fresh, self.said = text[self.said:], len(text)
         for line in fresh.splitlines():
@@ -354,7 +364,7 @@ class Machine:
     def __exit__(self, kind, value, trace):
         try:
             if self.process and kind is None:
-                self._look_for_complaints()
+                self.look_for_complaints()
         finally:
             if self.process:
                 self.process.kill()

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What differs between kernels, behind one name each. probed.h says what this kernel has. */
+#ifndef CBT_COMPAT_H
+#define CBT_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+
+#include "probed.h"
+
+#ifdef CBT_HAVE_BLK_OPF
+#define CBT_OPF blk_opf_t
+#else
+#define CBT_OPF unsigned int
+#endif
+
+static inline int cbt_issue_flush(struct block_device *bdev)
+{
+#ifdef CBT_HAVE_FLUSH_TAKES_BDEV
+	return blkdev_issue_flush(bdev);
+#else
+	return blkdev_issue_flush(bdev, GFP_NOIO);
+#endif
+}
+
+static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev, struct bio_vec *vec,
+				CBT_OPF opf)
+{
+#ifdef CBT_HAVE_BIO_INIT_TAKES_BDEV
+	bio_init(bio, bdev, vec, 1, opf);
+#else
+	bio_init(bio, vec, 1);
+	bio_set_dev(bio, bdev);
+	bio->bi_opf = opf;
+#endif
+}
+
+static inline void *cbt_map_page(struct page *page)
+{
+#if defined(CBT_HAVE_KMAP_LOCAL)
+	return kmap_local_page(page);
+#elif defined(CONFIG_HIGHMEM)
+#error "64-bit kernels only, where they have no kmap_local_page"
+#else
+	return page_address(page);
+#endif
+}
+
+static inline void cbt_unmap_page(void *address)
+{
+#ifdef CBT_HAVE_KMAP_LOCAL
+	kunmap_local(address);
+#endif
+}
+
+static inline void cbt_forbid_writing(struct vm_area_struct *vma)
+{
+#ifdef CBT_HAVE_VM_FLAGS_CLEAR
+	vm_flags_clear(vma, VM_MAYWRITE);
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+#else
+	vma->vm_flags &= ~VM_MAYWRITE;
+	vma->vm_flags |= VM_DONTEXPAND | VM_DONTDUMP;
+#endif
+}
+
+/* Is the disk on its way out? */
+static inline bool cbt_disk_is_dying(struct gendisk *disk)
+{
+#ifdef CBT_HAVE_GD_DEAD
+	if (test_bit(GD_DEAD, &disk->state))
+		return true;
+#endif
+	return blk_queue_dying(disk->queue);
+}
+
+static inline u64 cbt_bdev_sectors(struct block_device *bdev)
+{
+#ifdef CBT_HAVE_BDEV_NR_SECTORS
+	return bdev_nr_sectors(bdev);
+#else
+	return i_size_read(bdev->bd_inode) >> SECTOR_SHIFT;
+#endif
+}
+
+#endif

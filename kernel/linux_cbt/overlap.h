@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Writes in flight of one disk, by place. A write that overlaps earlier ones waits for all of them;
+ * later ones that overlap it wait for it in turn: so each place is written in order of submission.
+ * Promise: a write is ready when no earlier write that it overlaps is in the set.
+ * Callers: under the disk's lock.
+ */
+#ifndef CBT_OVERLAP_H
+#define CBT_OVERLAP_H
+
+#include <linux/list.h>
+#include <linux/rbtree.h>
+#include <linux/types.h>
+
+struct cbt_overlap {
+	struct rb_node node;
+	u64 first; /* sectors, both included */
+	u64 last;
+	u64 subtree_last;
+	u64 order;		/* of submission */
+	u32 blockers;		/* earlier overlapping writes in the set */
+	struct list_head ready; /* on the caller's list, once the last blocker has gone */
+};
+
+struct cbt_overlaps {
+	struct rb_root_cached tree;
+	u64 order;
+};
+
+/* Adds the write; true when nothing blocks it. */
+bool cbt_overlap_add(struct cbt_overlaps *set, struct cbt_overlap *entry);
+
+/* Removes it; those that it alone still blocked go to the end of `ready`, oldest first. */
+void cbt_overlap_remove(struct cbt_overlaps *set, struct cbt_overlap *entry,
+			struct list_head *ready);
+
+#endif

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "write.h"
+
+#include <linux/blkdev.h>
+#include <linux/ktime.h>
+#include <linux/log2.h>
+
+#include "compat.h"
+#include "meta.h"
+#include "resolve.h"
+#include "trace.h"
+
+enum verdict {
+	GO,
+	PARKED,
+	AGAIN,
+};
+
+void cbt_write_kick(struct cbt_disk *disk)
+{
+	if (!list_empty_careful(&disk->ready))
+		queue_work(cbt_fast_wq, &disk->ready_work);
+}
+
+/*
+ * Place, time and bits of the write, in one critical section: so slots are in the order in which
+ * overlapping writes take effect, and times are in the order of slots. Under disk->lock.
+ */
+static void reserve(struct cbt_disk *disk, struct cbt_write *write)
+{
+	struct bio *bio = write->bio;
+	u64 now = cbt_now();
+	u64 payload = 0;
+	u64 used;
+	struct cbt_change change = {
+		.sector = write->overlap.first,
+		.sectors = write->overlap.last - write->overlap.first + 1,
+		.state = HERALD_CBT_RESERVED,
+		.kind = write->kind,
+		.flags = bio->bi_opf & REQ_FUA ? HERALD_CBT_SLOT_FUA : 0,
+	};
+
+	write->stage = CBT_STAGE_SUBMITTED;
+	disk->counts.in_flight++;
+	disk->counts.writes++;
+	if (write->kind == HERALD_CBT_WRITE)
+		disk->counts.written_bytes += bio->bi_iter.bi_size;
+	else
+		disk->counts.ranges++;
+	/* Before the write can reach the disk: dirty until it is known to be stored and flushed. */
+	cbt_bitmap_set_sectors(cbt_current_map(disk), change.sector, change.sectors);
+
+	if (disk->mode.mode != HERALD_CBT_MODE_MAP && !cbt_ring_slots_free(&disk->ring))
+		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, now);
+	if (disk->mode.mode == HERALD_CBT_MODE_MAP) {
+		disk->unslotted++;
+		cbt_generations_need_scan(&disk->generations);
+		return;
+	}
+	if (disk->mode.mode == HERALD_CBT_MODE_ORDERED && write->kind == HERALD_CBT_WRITE) {
+		u32 bytes = bio->bi_iter.bi_size;
+		u32 alignment = bytes >= PAGE_SIZE ? PAGE_SIZE : disk->alignment;
+
+		if (cbt_ring_payload_fits(&disk->ring, bytes, alignment, &payload)) {
+			change.payload_bytes = bytes;
+			if (!disk->options.bounce || !cbt_payload_can_swap(bio))
+				change.flags |= HERALD_CBT_SLOT_INEXACT;
+		} else {
+			cbt_disk_sink(disk, HERALD_CBT_MODE_EXTENTS, HERALD_CBT_CAUSE_PAYLOAD_FULL,
+				      now);
+		}
+	}
+	write->slot = cbt_ring_slot(&disk->ring, cbt_ring_push(&disk->ring, &change, payload, now));
+	write->payload = payload;
+	write->payload_bytes = change.payload_bytes;
+	write->reserved_at = jiffies;
+	list_add_tail(&write->slotted, &disk->slotted);
+	cbt_resolve_arm(disk);
+	used = disk->ring.head - disk->ring.tail;
+	if (used > disk->counts.slots_used_max)
+		disk->counts.slots_used_max = used;
+	used = disk->ring.payload_head - disk->ring.payload_tail;
+	if (used > disk->counts.payload_used_max)
+		disk->counts.payload_used_max = used;
+	trace_cbt_reserve(disk->major, disk->minor, disk->ring.head - 1, change.sector,
+			  change.sectors, change.payload_bytes, change.kind);
+}
+
+/* One more stage, or as many as need no waiting. Under disk->lock. */
+static enum verdict advance(struct cbt_disk *disk, struct cbt_write *write)
+{
+	bool nowait = write->bio->bi_opf & REQ_NOWAIT;
+
+	switch (write->stage) {
+	case CBT_STAGE_NEW:
+		if (disk->held_by) {
+			if (nowait)
+				return AGAIN;
+			disk->counts.parked_hold++;
+			list_add_tail(&write->overlap.ready, &disk->held_writes);
+			return PARKED;
+		}
+		write->stage = CBT_STAGE_OVERLAP;
+		if (!cbt_overlap_add(&disk->overlaps, &write->overlap)) {
+			if (nowait)
+				break;
+			disk->counts.parked_overlap++;
+			return PARKED;
+		}
+		fallthrough;
+	case CBT_STAGE_OVERLAP:
+		write->stage = CBT_STAGE_ACTIVITY;
+		/* Since when it waits for the meta device, however often it is sent back. */
+		write->reserved_at = jiffies;
+		fallthrough;
+	case CBT_STAGE_ACTIVITY:
+		if (disk->meta && !cbt_meta_enter(disk, write)) {
+			if (nowait)
+				break;
+			disk->counts.parked_activity++;
+			cbt_meta_park(disk, write);
+			return PARKED;
+		}
+		reserve(disk, write);
+		return GO;
+	default:
+		WARN_ON_ONCE(1);
+		return GO;
+	}
+	/* It was in the set, and others may wait for it already. */
+	cbt_overlap_remove(&disk->overlaps, &write->overlap, &disk->ready);
+	cbt_write_kick(disk);
+	return AGAIN;
+}
+
+/* Outside the lock: the copy is most of what a write costs. */
+static void capture(struct cbt_disk *disk, struct cbt_write *write)
+{
+	struct bio *bio = write->bio;
+	u64 began = 0;
+
+	if (!write->payload_bytes)
+		return;
+	/*
+	 * One page of 16 is timed, as looking at the clock twice costs as much as the lock; the
+	 * counts are not worth one, and may lose some.
+	 */
+	if (!((write->payload >> PAGE_SHIFT) & 15))
+		began = ktime_get_ns();
+	cbt_payload_copy(&disk->payload, write->payload, bio);
+	/* What the disk gets is what the reader gets, whoever changes the buffer meanwhile. */
+	if (disk->options.bounce && cbt_payload_can_swap(bio))
+		cbt_payload_swap(&disk->payload, write->payload, bio);
+	if (began) {
+		int bucket = fls64((ktime_get_ns() - began) >> 8);
+
+		disk->counts.capture[min_t(int, bucket, HERALD_CBT_CAPTURE_BUCKETS - 1)]++;
+	}
+}
+
+int cbt_write_begin(struct cbt_disk *disk, struct cbt_write *write, struct bio *bio, u16 kind)
+{
+	enum verdict verdict;
+	unsigned long flags;
+
+	write->disk = disk;
+	write->bio = bio;
+	write->slot = NULL;
+	write->payload_bytes = 0;
+	write->regions = 0;
+	write->kind = kind;
+	write->stage = CBT_STAGE_NEW;
+	write->tracked = true;
+	write->hung = false;
+	write->watched = false;
+	write->overlap.first = bio->bi_iter.bi_sector;
+	write->overlap.last = bio->bi_iter.bi_sector + bio_sectors(bio) - 1;
+
+	spin_lock_irqsave(&disk->lock, flags);
+	verdict = advance(disk, write);
+	if (verdict == AGAIN) {
+		disk->counts.again++;
+		write->tracked = false;
+	}
+	spin_unlock_irqrestore(&disk->lock, flags);
+
+	if (verdict == PARKED)
+		return DM_MAPIO_SUBMITTED;
+	if (verdict == AGAIN) {
+		bio->bi_status = BLK_STS_AGAIN;
+		bio_endio(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	capture(disk, write);
+	return DM_MAPIO_REMAPPED;
+}
+
+void cbt_write_ready_work(struct work_struct *work)
+{
+	struct cbt_disk *disk = container_of(work, struct cbt_disk, ready_work);
+
+	for (;;) {
+		enum verdict verdict;
+		struct cbt_write *write;
+
+		spin_lock_irq(&disk->lock);
+		if (list_empty(&disk->ready)) {
+			spin_unlock_irq(&disk->lock);
+			return;
+		}
+		write = cbt_write_waiting(disk->ready.next);
+		list_del_init(&write->overlap.ready);
+		verdict = advance(disk, write);
+		spin_unlock_irq(&disk->lock);
+		if (verdict == GO) {
+			capture(disk, write);
+			submit_bio_noacct(write->bio);
+		}
+		cond_resched();
+	}
+}
+
+void cbt_write_end(struct cbt_write *write, blk_status_t status)
+{
+	struct cbt_disk *disk = write->disk;
+	u32 state = HERALD_CBT_COMMITTED;
+	u16 more = 0;
+	bool wake = false;
+	unsigned long flags;
+
+	write->tracked = false;
+	if (status == BLK_STS_NOTSUPP && write->kind != HERALD_CBT_WRITE)
+		more = HERALD_CBT_SLOT_NO_EFFECT;
+	else if (status != BLK_STS_OK)
+		state = HERALD_CBT_ABORTED;
+
+	spin_lock_irqsave(&disk->lock, flags);
+	disk->counts.in_flight--;
+	if (state == HERALD_CBT_ABORTED)
+		disk->counts.aborted++;
+	if (write->regions || write->watched)
+		cbt_meta_leave(disk, write);
+	if (!write->slot) {
+		disk->unslotted--;
+		if (!disk->unslotted)
+			queue_delayed_work(cbt_slow_wq, &disk->clear_work, 0);
+	} else {
+		list_del(&write->slotted);
+		if (write->hung) {
+			/*
+			 * The reader passed it by; a scan made meanwhile may have read what was
+			 * before.
+			 */
+			cbt_disk_mark(disk, write->overlap.first,
+				      write->overlap.last - write->overlap.first + 1);
+			cbt_ring_unpin(&disk->ring, cbt_disk_pin(disk));
+			cbt_disk_climb(disk);
+			cbt_disk_event(disk);
+		} else {
+			trace_cbt_commit(disk->major, disk->minor, write->overlap.first, state);
+			cbt_slot_commit(write->slot, state, more);
+			wake = !!disk->owner;
+		}
+	}
+	/* After the commit: who waits for this one gets a later slot. */
+	cbt_overlap_remove(&disk->overlaps, &write->overlap, &disk->ready);
+	cbt_write_kick(disk);
+	if (wake) {
+		if (++disk->commits % HERALD_CBT_WAKE_SLOTS == 0)
+			wake_up_interruptible(&disk->wait);
+		else
+			queue_delayed_work(cbt_fast_wq, &disk->wake_work,
+					   msecs_to_jiffies(HERALD_CBT_WAKE_MS));
+	}
+	spin_unlock_irqrestore(&disk->lock, flags);
+}

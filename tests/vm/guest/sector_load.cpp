@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// sector_load SEED WRITES THREADS SECTORS NODE...: the load of sectors.hpp on the first SECTORS of
+// each disk.
+#include "sectors.hpp"
+
+int main(int count, char** words) {
+    if (count < 7) fail("usage: sector_load SEED WRITES THREADS SECTORS FORCED NODE...");
+    Load load(std::vector<const char*>(words + 6, words + count),
+              std::strtoull(words[4], nullptr, 10), std::strtoull(words[2], nullptr, 10),
+              std::strtoull(words[1], nullptr, 10),
+              static_cast<unsigned>(std::strtoul(words[5], nullptr, 10)));
+    load.start(static_cast<unsigned>(std::strtoul(words[3], nullptr, 10)));
+    load.join();
+    return 0;
+}

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays the log of dm-log-writes, the kernel's own record of writes as the disk below completed them
+(its format: drivers/md/dm-log-writes.c of the kernel, and Documentation/admin-guide/device-mapper/log-writes.rst).
+
+Promise: an entry that is not sane raises. A mark is written at once, while what was not flushed
+waits for a flush: so a mark stands for a moment only where a flush came before it.
+"""
+import dataclasses
+import pathlib
+import struct
+
+MAGIC, VERSION = 0x6A736677736872, 1
+SUPER = struct.Struct("<QQQI")   # magic, version, entries, bytes of a sector
+ENTRY = struct.Struct("<QQQQ")   # sector, sectors, flags, bytes of inline data
+FLUSH, FUA, DISCARD, MARK, METADATA = 1, 2, 4, 8, 16
+
+
+class BadLog(AssertionError):
+    pass
+
+
+@dataclasses.dataclass
+class Entry:
+    sector: int
+    sectors: int
+    flags: int
+    name: str     # of a mark
+    data: bytes
+
+
+def entries(log: pathlib.Path):
+    """In the order in which they are in the log; yields the size of a sector first."""
+    with open(log, "rb") as file:
+        magic, version, count, sector_bytes = SUPER.unpack(file.read(SUPER.size))
+        if magic != MAGIC or version != VERSION or sector_bytes not in (512, 4096):
+            raise BadLog(f"{log}: magic {magic:x}, version {version}, sectors of {sector_bytes} bytes")
+        yield sector_bytes
+        file.seek(sector_bytes)
+        for number in range(count):
+            head = file.read(sector_bytes)
+            sector, sectors, flags, inline = ENTRY.unpack_from(head)
+            if flags >= 2 * METADATA or inline > sector_bytes - ENTRY.size or inline and not flags & MARK:
+                raise BadLog(f"{log}: entry {number}: flags {flags:x}, {inline} bytes")
+            name = head[ENTRY.size:ENTRY.size + inline].rstrip(b"\0").decode()
+            data = b"" if flags & DISCARD else file.read(sectors * sector_bytes)
+            yield Entry(sector, sectors, flags, name, data)
+
+
+def images_at_marks(log: pathlib.Path, size: int):
+    """Name of each mark, the image of a disk of zeroes at it, and the writes so far."""
+    rows = entries(log)
+    sector_bytes = next(rows)
+    image, writes = bytearray(size), 0
+    for entry in rows:
+        if entry.flags & MARK:
+            yield entry.name, bytes(image), writes
+        elif entry.data:
+            place = entry.sector * sector_bytes
+            if place + len(entry.data) > size:
+                raise BadLog(f"{log}: a write at {place} of {size}")
+            image[place:place + len(entry.data)] = entry.data
+            writes += 1
