@@ -173,10 +173,9 @@ void CbtReader::emitted(uint64_t position) {
         marks_.back().position = position;
         return;
     }
-    const uint64_t before = marks_.size() < 2 ? covered_ : marks_[marks_.size() - 2].slots_end;
-    if (!marks_.empty() && drained_ - before < kSlotsPerMark) {
-        marks_.back() = {drained_, position};
-        return;
+    if (marks_.size() >= kMarksMax) {
+        for (size_t i = 1; i < marks_.size(); i += 2) marks_[i / 2] = marks_[i];
+        marks_.resize(marks_.size() / 2);
     }
     marks_.push_back({drained_, position});
 }
@@ -205,10 +204,9 @@ uint64_t CbtReader::slots_at(uint64_t position) const {
 
 void CbtReader::forget(uint64_t position) {
     const uint64_t slots = slots_at(position);
-    while (!marks_.empty() && marks_.front().slots_end <= slots) {
-        covered_ = marks_.front().slots_end;
-        marks_.pop_front();
-    }
+    auto end = marks_.begin();
+    while (end != marks_.end() && end->slots_end <= slots) covered_ = (end++)->slots_end;
+    marks_.erase(marks_.begin(), end);
 }
 
 uint64_t CbtReader::releasable(uint64_t received_slots) const {

@@ -6,10 +6,10 @@
 // and names the slot. A slot without data counts as stored only when all that was to do since has
 // been read and that is stored.
 // Callers: one thread. Sans I/O over the shared memory; the calls to the driver are its owner's.
-// Owns: marks from slots to positions, one for each kSlotsPerMark; borrows the areas.
+// Owns: marks from slots to positions, at most kMarksMax of them (then every other one goes, and an
+// acknowledgement covers a little less than it could); borrows the areas.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <optional>
 
@@ -20,7 +20,7 @@ namespace herald::tracker {
 
 class CbtReader {
   public:
-    static constexpr uint64_t kSlotsPerMark = 64;
+    static constexpr size_t kMarksMax = 4096;
 
     // own: the answer to CbtDevice::own(). to_read: a range whose content is not in the ring.
     CbtReader(const CbtAreas& areas, const herald_cbt_own_abi& own, std::string name,
@@ -40,6 +40,7 @@ class CbtReader {
     uint64_t releasable(uint64_t received_slots) const;
 
     uint64_t drained() const { return drained_; }
+    size_t marks() const { return marks_.size(); }
     uint64_t head() const { return __atomic_load_n(&areas_.header->head, __ATOMIC_ACQUIRE); }
     uint32_t mode() const { return __atomic_load_n(&areas_.header->mode, __ATOMIC_ACQUIRE); }
     uint64_t time_ns() const { return time_ns_; }  // of the newest slot drained
@@ -61,8 +62,8 @@ class CbtReader {
         uint64_t slots_end;
         uint64_t position;
     };
-    uint64_t covered_;             // slots before it: for any position
-    std::deque<Mark> marks_;       // both ascending
+    uint64_t covered_;              // slots before it: for any position
+    std::vector<Mark> marks_;       // both ascending
     std::optional<uint64_t> bare_;  // the oldest slot whose range was not read since
 };
 
