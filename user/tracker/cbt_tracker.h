@@ -51,11 +51,13 @@ class CbtTracker : public Tracker, public OrderedChanges {
     bool scan_was_exact() const override { return exact_; }
     bool scan_was_passed() const override { return reader_->drained() >= passed_at_; }
     uint64_t complete_ns() const override;
+    uint64_t disk_bytes() const override {
+        return __atomic_load_n(&header().sectors, __ATOMIC_RELAXED) * HERALD_CBT_SECTOR_BYTES;
+    }
     Result<TagAnswer> tag(const Uuid& id) override;
 
     CbtDevice& device() { return *device_; }
     const herald_cbt_header_abi& header() const { return *device_->areas().header; }
-    uint64_t disk_bytes() const { return sectors_ * HERALD_CBT_SECTOR_BYTES; }
 
   private:
     explicit CbtTracker(CbtOptions options) : options_(std::move(options)) {}

@@ -109,6 +109,9 @@ class OrderedChanges {
     // Every change with a smaller time was handed out; 0: not known.
     virtual uint64_t complete_ns() const = 0;
 
+    // As it is now; a change of kind resize may be still to come.
+    virtual uint64_t disk_bytes() const = 0;
+
     // A tag among the changes, at this moment. Not landed: why.
     struct TagAnswer {
         bool landed = false;
