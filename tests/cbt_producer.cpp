@@ -266,10 +266,19 @@ void CbtProducer::tick(size_t number) {
     }
     const bool due = any(disk.current) && disk.mode.mode != HERALD_CBT_MODE_MAP;
     if (due && cbt_generations_may_seal(&disk.generations, disk.mode.mode, disk.unslotted)) {
-        std::swap(disk.current, disk.sealed);
-        cbt_generations_seal(&disk.generations, disk.ring.head);
+        seal(disk);
     }
     disk.publish();
+}
+
+// What hangs may reach the disk at any time, also after the sealed blocks were scanned and their
+// bits are gone, and without completing when the power goes: it stays in the map.
+void CbtProducer::seal(CbtProducerDisk& disk) {
+    std::swap(disk.current, disk.sealed);
+    cbt_generations_seal(&disk.generations, disk.ring.head);
+    for (const auto& [id, write] : disk.writes) {
+        if (write.unresolved) set(disk.current, disk.sectors, write.sector, write.sectors);
+    }
 }
 
 void CbtProducer::resize(size_t number, uint64_t sectors) {
@@ -470,8 +479,7 @@ int CbtProducer::call(uint64_t port, unsigned long request, void* argument) {
             if (!cbt_generations_may_seal(&disk->generations, disk->mode.mode, disk->unslotted)) {
                 return -EAGAIN;
             }
-            std::swap(disk->current, disk->sealed);
-            cbt_generations_seal(&disk->generations, disk->ring.head);
+            this->seal(*disk);
             disk->publish();
             seal->sealed_generation = disk->generations.sealed;
             seal->sealed_slot = disk->generations.sealed_slot;

@@ -110,6 +110,7 @@ class CbtProducer {
     CbtProducerDisk* find(herald_cbt_disk_abi device);
     CbtProducerDisk* owned(uint64_t port);
     void climb(CbtProducerDisk& disk);
+    void seal(CbtProducerDisk& disk);
     uint64_t push(CbtProducerDisk& disk, const cbt_change& change, uint64_t payload,
                   uint64_t time_ns);
     void need_scan(CbtProducerDisk& disk, uint64_t sector, uint64_t sectors);

@@ -209,9 +209,14 @@ Result<void> CbtTracker::acknowledged(uint64_t received, uint64_t stored) {
     const uint64_t stored_slots = std::max(stored_, reader_->slots_at(stored));
     const uint64_t received_slots =
         std::max({received_, reader_->slots_at(received), stored_slots});
+    // It may be gone already: the process before this one had said that it was scanned.
+    if (loaded_ != 0 && load(header().sealed_generation) != loaded_) scanned_ = true;
     const bool scanned = !scanned_ && loaded_at_ && *loaded_at_ <= stored;
     if (stored_slots == stored_ && received_slots == received_ && !scanned) return {};
     auto done = device_->ack(received_slots, stored_slots, scanned ? loaded_ : 0, false);
+    if (!done && scanned && load(header().sealed_generation) != loaded_) {
+        done = device_->ack(received_slots, stored_slots, 0, false);  // gone this very moment
+    }
     if (!done) return pass(done);
     stored_ = stored_slots;
     received_ = received_slots;
