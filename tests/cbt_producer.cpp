@@ -39,8 +39,7 @@ T* sized(void* argument) {
 
 }  // namespace
 
-CbtProducerDisk::CbtProducerDisk(uint64_t sector_count, uint64_t slot_count,
-                                 uint64_t payload_size)
+CbtProducerDisk::CbtProducerDisk(uint64_t sector_count, uint64_t slot_count, uint64_t payload_size)
     : sectors(sector_count),
       header(1, new_header()),
       slots(slot_count),
@@ -147,12 +146,11 @@ uint64_t CbtProducer::push(CbtProducerDisk& disk, const cbt_change& change, uint
 }
 
 bool CbtProducer::parks(size_t number, uint64_t sector, uint64_t sectors) const {
-    return std::any_of(disks_[number].writes.begin(), disks_[number].writes.end(),
-                       [&](const auto& each) {
-                           const CbtProducerDisk::Write& write = each.second;
-                           return write.sector < sector + sectors &&
-                                  sector < write.sector + write.sectors;
-                       });
+    return std::any_of(
+        disks_[number].writes.begin(), disks_[number].writes.end(), [&](const auto& each) {
+            const CbtProducerDisk::Write& write = each.second;
+            return write.sector < sector + sectors && sector < write.sector + write.sectors;
+        });
 }
 
 void CbtProducer::need_scan(CbtProducerDisk& disk, uint64_t sector, uint64_t sectors) {
@@ -242,8 +240,8 @@ void CbtProducer::give_up_waiting(size_t number, uint64_t id) {
 }
 
 void CbtProducer::climb(CbtProducerDisk& disk) {
-    const uint32_t to = disk.owner == 0 ? disk.mode.mode
-                                        : cbt_mode_reachable(&disk.mode, &disk.ring);
+    const uint32_t to =
+        disk.owner == 0 ? disk.mode.mode : cbt_mode_reachable(&disk.mode, &disk.ring);
     if (to == disk.mode.mode) return;
     cbt_change change{};
     change.kind = HERALD_CBT_MODE;
@@ -491,8 +489,8 @@ int CbtProducer::call(uint64_t port, unsigned long request, void* argument) {
             CbtProducerDisk* const disk = map ? find(map->disk) : nullptr;
             if (!disk || map->first_block % 64 != 0) return -EINVAL;
             const uint64_t blocks = cbt_blocks_of_sectors(disk->sectors);
-            map->blocks = std::min<uint64_t>(map->blocks, blocks - std::min<uint64_t>(
-                                                                       blocks, map->first_block));
+            map->blocks = std::min<uint64_t>(map->blocks,
+                                             blocks - std::min<uint64_t>(blocks, map->first_block));
             auto* words = std::bit_cast<u64*>(uintptr_t(map->buffer));
             for (uint64_t i = 0; i * 64 < map->blocks; ++i) {
                 const uint64_t word = map->first_block / 64 + i;

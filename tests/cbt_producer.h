@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // CbtProducer is the driver dm_cbt in user space: kernel/core and the ABI's structures over plain
 // memory, so that whatever reads the driver can be tested, measured and simulated without it.
-// Promise: decides with kernel/core what the driver decides with it; a write is submit() -> the data
-// changes -> complete(). It is a value: a copy is a machine's snapshot or clone, with no owners.
-// The disk's cache is taken for durable: a flush succeeds at once, in tick().
-// Callers: one thread. Ports borrow the producer.
+// Promise: decides with kernel/core what the driver decides with it; a write is submit() -> the
+// data changes -> complete(). It is a value: a copy is a machine's snapshot or clone, with no
+// owners. The disk's cache is taken for durable: a flush succeeds at once, in tick(). Callers: one
+// thread. Ports borrow the producer.
 #pragma once
 
 #include <deque>

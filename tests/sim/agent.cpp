@@ -36,9 +36,8 @@ void Agent::attach() {
     driver_ = nullptr;
     tracker_.reset();
     if (machine_.ordered) {
-        auto attached = tracker::CbtTracker::attach(
-            {[this] { return machine_.producer.open(); }, test::CbtProducer::device(0),
-             host_.disk});
+        auto attached = tracker::CbtTracker::attach({[this] { return machine_.producer.open(); },
+                                                     test::CbtProducer::device(0), host_.disk});
         if (!attached) violated("attach: {}", attached.error().message);
         driver_ = attached->get();
         tracker_ = std::move(*attached);

@@ -23,7 +23,8 @@ class History {
     static constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
 
     explicit History(const std::vector<uint64_t>& cells) : cells_(cells.size()) {
-        for (size_t cell = 0; cell < cells.size(); ++cell) cells_[cell].push_back({0, cells[cell], 0});
+        for (size_t cell = 0; cell < cells.size(); ++cell)
+            cells_[cell].push_back({0, cells[cell], 0});
     }
 
     void wrote(uint64_t cell, uint64_t version, uint64_t time, uint64_t certain_from) {
@@ -50,7 +51,8 @@ class History {
     std::string describe(uint64_t cell) const {
         std::string text;
         const auto& entries = cells_[cell];
-        for (size_t i = entries.size() - std::min<size_t>(entries.size(), 6); i < entries.size(); ++i) {
+        for (size_t i = entries.size() - std::min<size_t>(entries.size(), 6); i < entries.size();
+             ++i) {
             text += fmt::format(" {} at {} certain from {}{}", entries[i].version, entries[i].time,
                                 entries[i].certain_from, i + 1 < entries.size() ? ";" : "");
         }

@@ -29,8 +29,8 @@ tracker::Continuity Machine::continuity() const {
 // False: it would be parked behind another one, and is not begun.
 bool Machine::submit_ordered(Write& write, Random& random) {
     const uint64_t sector = write.first * kSectorsPerCell;
-    const uint64_t end = std::min((write.first + write.count) * kSectorsPerCell,
-                                  disk_bytes / HERALD_SECTOR_BYTES);
+    const uint64_t end =
+        std::min((write.first + write.count) * kSectorsPerCell, disk_bytes / HERALD_SECTOR_BYTES);
     if (producer.parks(0, sector, end - sector)) return false;
     const uint64_t content = write.left.begin()->second;
     const bool zeroes = content == 0 && random.chance(0.5);
@@ -136,7 +136,8 @@ void Machine::reboot(Random& random) {
     pinned = test::Pinned(blocks());
     if (ordered) {
         const bool keeps_meta = random.chance(0.7);
-        producer.power_cut(0, keeps_meta ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_META_UNREADABLE);
+        producer.power_cut(0,
+                           keeps_meta ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_META_UNREADABLE);
     }
     frozen = false;
     events_lost = false;

@@ -39,9 +39,9 @@ struct Machine {
         uint64_t block = 0;
         bool fails = false;
         bool hangs = false;
-        uint64_t time_ns = 0;        // of its submission, by the driver's clock
+        uint64_t time_ns = 0;  // of its submission, by the driver's clock
         uint64_t driver_id = 0;
-        uint64_t first = 0;          // cells
+        uint64_t first = 0;  // cells
         uint64_t count = 0;
         std::map<uint64_t, uint64_t> left;  // cell -> version, not on the disk yet
     };

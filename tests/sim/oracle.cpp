@@ -21,7 +21,8 @@ void Oracle::check_boundary(const hrl::Record& record, const History& history) {
     for (uint64_t cell = 0; cell < image_.size(); ++cell) {
         if (history.allows(cell, image_[cell], record.time_ns)) continue;
         violated(
-            "order_within_machine: position {} ({}) is restorable, and its block {} has version {}, "
+            "order_within_machine: position {} ({}) is restorable, and its block {} has version "
+            "{}, "
             "which no power cut at {} could have left:{}",
             record.position, hrl::to_string(record.kind), cell / kCellsPerBlock, image_[cell],
             record.time_ns, history.describe(cell));

@@ -75,7 +75,7 @@ class Oracle {
     std::set<Uuid> accepted_;
     std::map<std::pair<Uuid, uint64_t>, std::string> placed_;  // by tag and epoch
     std::map<uint64_t, uint64_t> tag_epochs_;                  // by position
-    vault::StreamState state_;  // at head_
+    vault::StreamState state_;                                 // at head_
     uint64_t boundaries_ = 0;
     bool ordered_ = false;
     std::map<uint64_t, Digest128> rows_;  // first position -> digest, as committed

@@ -7,12 +7,12 @@
 // marked (Continuity.session nil, or the tracker's gap) until every block that may differ is in it.
 // Promise: a tag is appended only after a scan that ended quiescent, with nothing between.
 // With a tracker that sees the order of writes the stream is `ordered`: emit_changes() appends them
-// as they come, at any time, and what a scan reads gives way to them (Scanner). Such a scan ends the
-// fuzzy span only when it missed nothing and the stream has passed all that its reads may have seen;
-// otherwise a reread record before its end says that another one is needed.
-// Callers: one thread. Sans I/O: the tracker is memory; time and random ids are passed in.
-// Owns: scanner, builder; borrows the tracker.
-// Failure: an error ends the session; start again with intend(). Nothing is lost by that.
+// as they come, at any time, and what a scan reads gives way to them (Scanner). Such a scan ends
+// the fuzzy span only when it missed nothing and the stream has passed all that its reads may have
+// seen; otherwise a reread record before its end says that another one is needed. Callers: one
+// thread. Sans I/O: the tracker is memory; time and random ids are passed in. Owns: scanner,
+// builder; borrows the tracker. Failure: an error ends the session; start again with intend().
+// Nothing is lost by that.
 //
 // Order of a session: intend() -> the server grants -> adopt() -> for compare: differs()...
 // -> baseline_done() -> scans, each begin_scan() .. take(), read_done() .. finish_scan(); of an
@@ -162,8 +162,8 @@ class DiskStream {
     uint64_t synced_at_ = 0;  // end of the initial scan; 0: not known
     std::set<uint64_t> unreadable_;
     Result<void> marked_;  // by differs()
-    // Ordered: the stream is fuzzy until a scan ends that began after what made it so, and that read
-    // everything there was to read.
+    // Ordered: the stream is fuzzy until a scan ends that began after what made it so, and that
+    // read everything there was to read.
     bool needs_scan_ = true;
     bool scan_covers_ = false;
     bool scan_proves_ = false;

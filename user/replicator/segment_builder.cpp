@@ -43,10 +43,9 @@ Result<uint64_t> SegmentBuilder::append(hrl::Record record, uint64_t time_ns) {
     record.time_ns = time_ns;
     auto appended = open_->append(record);
     if (!appended) return pass(appended);
-    const bool is_data = record.kind == hrl::RecordKind::write ||
-                         record.kind == hrl::RecordKind::zeroes ||
-                         record.kind == hrl::RecordKind::discard ||
-                         record.kind == hrl::RecordKind::secure_erase;
+    const bool is_data =
+        record.kind == hrl::RecordKind::write || record.kind == hrl::RecordKind::zeroes ||
+        record.kind == hrl::RecordKind::discard || record.kind == hrl::RecordKind::secure_erase;
     if (!is_data) ++markers_;
     last_position_ = record.position;
     if (open_->raw_bytes() >= options_.segment_bytes) {

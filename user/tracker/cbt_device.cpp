@@ -38,8 +38,7 @@ class KernelPort : public CbtPort {
         return done < 0 ? -errno : 0;
     }
     Result<ByteView> map(uint64_t offset, uint64_t bytes) override {
-        void* const at =
-            ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd_.get(), off_t(offset));
+        void* const at = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd_.get(), off_t(offset));
         if (at == MAP_FAILED) return fail_errno(errno, fmt::format("mmap of {}", kPath));
         mapped_.push_back({static_cast<const std::byte*>(at), size_t(bytes)});
         return mapped_.back();
@@ -128,8 +127,7 @@ Result<herald_cbt_own_abi> CbtDevice::own(herald_cbt_disk_abi disk) {
     }
     auto header = port_->map(HERALD_CBT_MMAP_HEADER, sizeof(herald_cbt_header_abi));
     if (!header) return pass(header);
-    auto slots =
-        port_->map(HERALD_CBT_MMAP_SLOTS, own.slots * sizeof(herald_cbt_slot_abi));
+    auto slots = port_->map(HERALD_CBT_MMAP_SLOTS, own.slots * sizeof(herald_cbt_slot_abi));
     if (!slots) return pass(slots);
     areas_.payload = {};
     if (own.payload_bytes != 0) {
@@ -138,8 +136,7 @@ Result<herald_cbt_own_abi> CbtDevice::own(herald_cbt_disk_abi disk) {
         areas_.payload = *payload;
     }
     areas_.header = reinterpret_cast<const herald_cbt_header_abi*>(header->data());
-    areas_.slots = {reinterpret_cast<const herald_cbt_slot_abi*>(slots->data()),
-                    size_t(own.slots)};
+    areas_.slots = {reinterpret_cast<const herald_cbt_slot_abi*>(slots->data()), size_t(own.slots)};
     if (areas_.header->magic != HERALD_CBT_HEADER_MAGIC) return refuse("its header has no magic");
     if (areas_.header->version != HERALD_CBT_ABI_VERSION ||
         areas_.header->header_bytes != sizeof(herald_cbt_header_abi) ||

@@ -18,8 +18,8 @@ class CbtPort {
     virtual ~CbtPort() = default;
     // As ioctl(2): 0 or a negative errno.
     virtual int call(unsigned long request, void* argument) = 0;
-    // As mmap(2), for reading: an area of the disk that this file owns, while the port lives. Others
-    // write to it at any time.
+    // As mmap(2), for reading: an area of the disk that this file owns, while the port lives.
+    // Others write to it at any time.
     virtual Result<ByteView> map(uint64_t offset, uint64_t bytes) = 0;
     // As poll(2): true when there is something to look at.
     virtual bool wait(std::chrono::milliseconds timeout) = 0;

@@ -195,9 +195,9 @@ void CbtReader::all_read(uint64_t position) {
 }
 
 uint64_t CbtReader::slots_at(uint64_t position) const {
-    const auto next = std::upper_bound(
-        marks_.begin(), marks_.end(), position,
-        [](uint64_t wanted, const Mark& mark) { return wanted < mark.position; });
+    const auto next =
+        std::upper_bound(marks_.begin(), marks_.end(), position,
+                         [](uint64_t wanted, const Mark& mark) { return wanted < mark.position; });
     const uint64_t end = next == marks_.begin() ? covered_ : std::prev(next)->slots_end;
     return bare_ ? std::min(end, *bare_) : end;
 }
@@ -216,8 +216,8 @@ uint64_t CbtReader::releasable(uint64_t received_slots) const {
     };
     const uint64_t used = head() - load(header.tail);
     const uint64_t payload_used = load(header.payload_head) - load(header.payload_tail);
-    const bool half_full = used > areas_.slots.size() / 2 ||
-                           payload_used > areas_.payload.size() / 2;
+    const bool half_full =
+        used > areas_.slots.size() / 2 || payload_used > areas_.payload.size() / 2;
     return half_full ? drained_ : std::min(received_slots, drained_);
 }
 

@@ -59,13 +59,14 @@ Result<void> CbtTracker::take_disk() {
     todo_.assign(words, 0);
     in_flight_.assign(words, 0);
     map_.emplace(live_, todo_, in_flight_, blocks);
-    reader_.emplace(device_->areas(), *own, fmt::format("cbt {}", to_string(options_.device)),
-                    [this, blocks](uint64_t offset, uint64_t length) {
-                        const uint64_t first = std::min(offset / HERALD_BLOCK_BYTES, blocks);
-                        const uint64_t end = std::min(
-                            (offset + length + HERALD_BLOCK_BYTES - 1) / HERALD_BLOCK_BYTES, blocks);
-                        if (first < end) map_->mark({first, end - first});
-                    });
+    reader_.emplace(
+        device_->areas(), *own, fmt::format("cbt {}", to_string(options_.device)),
+        [this, blocks](uint64_t offset, uint64_t length) {
+            const uint64_t first = std::min(offset / HERALD_BLOCK_BYTES, blocks);
+            const uint64_t end =
+                std::min((offset + length + HERALD_BLOCK_BYTES - 1) / HERALD_BLOCK_BYTES, blocks);
+            if (first < end) map_->mark({first, end - first});
+        });
     released_ = told_drained_ = own->tail;
     stored_ = own->stored;
     received_ = std::max<uint64_t>(own->stored, load(header().received));
@@ -103,12 +104,17 @@ Result<void> CbtTracker::drain() {
         if (!sealed) return pass(sealed);
         if (!*sealed) return {};
         state->sealed_generation = (*sealed)->sealed_generation;
+        state->sealed_slot = (*sealed)->sealed_slot;
         state->sealed_flags = (*sealed)->sealed_flags;
     }
     if (state->sealed_generation == 0 || !needs_scan(state->sealed_flags) ||
-        state->sealed_generation == loaded_) {
+        state->sealed_generation == loaded_ ||
+        (state->sealed_flags & HERALD_CBT_GENERATION_CLEARING) != 0) {
         return {};
     }
+    // A write in mode map has no slot of its own: were its block read and emitted before the slots
+    // that are older than it, those would undo it.
+    if (reader_->drained() < state->sealed_slot) return {};
     auto generation =
         device_->runs(options_.device, HERALD_CBT_BITMAP_SEALED, sectors_, [&](BlockRun run) {
             const uint64_t end = std::min(run.first + run.count, map_->blocks());

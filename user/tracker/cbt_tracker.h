@@ -79,12 +79,12 @@ class CbtTracker : public Tracker, public OrderedChanges {
     uint64_t received_ = 0;
     uint64_t stored_ = 0;
 
-    uint64_t loaded_ = 0;      // the sealed generation whose blocks are to do in map()
+    uint64_t loaded_ = 0;                // the sealed generation whose blocks are to do in map()
     std::optional<uint64_t> loaded_at_;  // all of them are in the stream up to here
     bool scanned_ = false;               // and stored: the driver was told
     bool exact_ = false;
     uint64_t passed_at_ = 0;
-    uint64_t cut_ns_ = 0;   // every slot with a smaller time is before cut_slot_
+    uint64_t cut_ns_ = 0;  // every slot with a smaller time is before cut_slot_
     uint64_t cut_slot_ = 0;
 };
 

@@ -72,8 +72,7 @@ struct Host {
     }
     uint64_t submit(uint64_t sector, uint64_t sectors, uint8_t fill) {
         return producer
-            .submit(0, HERALD_CBT_WRITE, sector, sectors,
-                    Bytes(sectors * 512, std::byte{fill}))
+            .submit(0, HERALD_CBT_WRITE, sector, sectors, Bytes(sectors * 512, std::byte{fill}))
             .id;
     }
     void land(uint64_t sector, uint64_t sectors, uint8_t fill) {
@@ -129,11 +128,11 @@ struct Host {
         for (const SegmentPtr& segment : *closed) {
             state.begin_segment(segment->header.disk_bytes);
             head_segment = segment->header.segment;
-            REQUIRE(hrl::verify_segment(
-                hrl::memory_source(segment->bytes, "segment"), [&](const hrl::Record& record) {
-                    apply(record);
-                    return Result<void>();
-                }));
+            REQUIRE(hrl::verify_segment(hrl::memory_source(segment->bytes, "segment"),
+                                        [&](const hrl::Record& record) {
+                                            apply(record);
+                                            return Result<void>();
+                                        }));
         }
         REQUIRE(stream->acknowledged(stream->last_position()));
         producer.tick(0);
@@ -144,8 +143,8 @@ struct Host {
         if (record.kind == K::write) std::copy(record.data.begin(), record.data.end(), at);
         if (record.kind == K::zeroes) std::fill_n(at, record.length, std::byte{});
         REQUIRE(state.observe(record));
-        seen.push_back({record.kind, record.position, record.time_ns, record.offset,
-                        record.length, state.refusal()});
+        seen.push_back({record.kind, record.position, record.time_ns, record.offset, record.length,
+                        state.refusal()});
     }
     std::vector<Seen> store_and_see() {
         const size_t before = seen.size();
@@ -166,8 +165,9 @@ struct Host {
 
 }  // namespace
 
-TEST_CASE_METHOD(Host, "an ordered stream begins with a scan of the whole disk, then each boundary "
-                       "is restorable") {
+TEST_CASE_METHOD(Host,
+                 "an ordered stream begins with a scan of the whole disk, then each boundary "
+                 "is restorable") {
     land(5 * 128, 128, 7);
     REQUIRE(start().baseline == Baseline::initial);
     emit();
@@ -191,7 +191,8 @@ TEST_CASE_METHOD(Host, "an ordered stream begins with a scan of the whole disk, 
     CHECK(records[1].time_ns > records[0].time_ns);
     for (const Seen& record : records) CHECK(record.refusal.empty());
     CHECK(image == disk);
-    for (uint64_t block = 0; block < kBlocks; ++block) CHECK_FALSE(producer.disk(0).is_dirty(block));
+    for (uint64_t block = 0; block < kBlocks; ++block)
+        CHECK_FALSE(producer.disk(0).is_dirty(block));
 }
 
 TEST_CASE_METHOD(Host, "what was written while a chunk was read is never undone by it") {
@@ -212,7 +213,8 @@ TEST_CASE_METHOD(Host, "what was written while a chunk was read is never undone 
     CHECK(image == disk);
 }
 
-TEST_CASE_METHOD(Host, "a scan ends its span only when it has passed what its reads may have seen") {
+TEST_CASE_METHOD(Host,
+                 "a scan ends its span only when it has passed what its reads may have seen") {
     synchronise();
     REQUIRE(stream->mark_all());
     REQUIRE(begin_scan());
@@ -269,7 +271,8 @@ TEST_CASE_METHOD(Host, "a ring that overflowed makes a fuzzy span and a scan of 
     CHECK(read_bytes == 2 * kBlock);
 }
 
-TEST_CASE_METHOD(Host, "writes without data are read, and the slots that they took are then stored") {
+TEST_CASE_METHOD(Host,
+                 "writes without data are read, and the slots that they took are then stored") {
     synchronise();
     for (unsigned i = 0; i < 5; ++i) write(i * 128, 128, uint8_t(i + 1));
     CHECK(tracker->header().mode == HERALD_CBT_MODE_EXTENTS);
@@ -284,7 +287,8 @@ TEST_CASE_METHOD(Host, "writes without data are read, and the slots that they to
     CHECK(state.refusal().empty());
     CHECK(image == disk);
     CHECK(producer.disk(0).generations.stored == tracker->header().head);
-    for (uint64_t block = 0; block < kBlocks; ++block) CHECK_FALSE(producer.disk(0).is_dirty(block));
+    for (uint64_t block = 0; block < kBlocks; ++block)
+        CHECK_FALSE(producer.disk(0).is_dirty(block));
 }
 
 TEST_CASE_METHOD(Host, "a failed write makes a span that its own scan ends") {
@@ -354,7 +358,8 @@ TEST_CASE_METHOD(Host, "a tag lies at its place among the writes, with no scan")
     CHECK_FALSE(stream->request_tag(tag));
 }
 
-TEST_CASE_METHOD(Host, "a process that dies costs what it had drained and not stored, nothing else") {
+TEST_CASE_METHOD(Host,
+                 "a process that dies costs what it had drained and not stored, nothing else") {
     synchronise();
     write(1 * 128, 8, 1);
     emit();

@@ -33,10 +33,9 @@ struct Host {
         device.emplace(std::move(*producer.open()));
         auto owned = device->own(producer.device(0));
         REQUIRE(owned);
-        reader.emplace(device->areas(), *owned, "test",
-                       [this](uint64_t offset, uint64_t length) {
-                           to_read.emplace_back(offset / 512, length / 512);
-                       });
+        reader.emplace(device->areas(), *owned, "test", [this](uint64_t offset, uint64_t length) {
+            to_read.emplace_back(offset / 512, length / 512);
+        });
     }
     std::optional<OrderedChange> next() {
         auto change = reader->next();
@@ -56,9 +55,7 @@ struct Host {
     void write(uint64_t sector, uint64_t sectors, uint8_t fill) {
         producer.complete(0, submit(sector, sectors, fill));
     }
-    void release() {
-        REQUIRE(device->release(reader->drained(), reader->drained(), 0));
-    }
+    void release() { REQUIRE(device->release(reader->drained(), reader->drained(), 0)); }
     herald_cbt_slot_abi& newest() {
         auto& disk = producer.disk(0);
         return disk.slots[(disk.ring.head - 1) & (kSlots - 1)];
@@ -90,8 +87,7 @@ TEST_CASE_METHOD(Host, "changes come in the order of submission and stop at one 
 }
 
 TEST_CASE_METHOD(Host, "zeroes, discards and erases keep their kinds") {
-    for (const auto kind :
-         {HERALD_CBT_WRITE_ZEROES, HERALD_CBT_DISCARD, HERALD_CBT_SECURE_ERASE}) {
+    for (const auto kind : {HERALD_CBT_WRITE_ZEROES, HERALD_CBT_DISCARD, HERALD_CBT_SECURE_ERASE}) {
         producer.complete(0, submit(8, 8, 0, kind));
     }
     CHECK(next()->kind == Kind::zeroes);
@@ -176,8 +172,7 @@ TEST_CASE_METHOD(Host, "tags keep their place and their id; one that was downgra
     while (next()) {
     }
     write(0, 32, 1);
-    CHECK(device->tag(id, HERALD_CBT_TAG_ALL, {&disk, 1})->answers[0].result ==
-          HERALD_CBT_REFUSED);
+    CHECK(device->tag(id, HERALD_CBT_TAG_ALL, {&disk, 1})->answers[0].result == HERALD_CBT_REFUSED);
     CHECK(device->tag(id, 0, {&disk, 1})->answers[0].result == HERALD_CBT_DOWNGRADED);
     CHECK(next()->kind == Kind::extents);
     CHECK(next()->kind == Kind::nothing);
