@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A protected disk that hangs, its reads never returning, does not keep the replicator from ending: SIGTERM ends it
 within a bound, the log names the disk, another disk ends as ever, and after the next start all is in sync.
-One that hangs while it is frozen for a point, too, leaves the other disks, their points and the log alone; neither
-`cbtctl list` nor the server call it protected; unprotected it is let go when it answers, or at the end."""
+One that hangs while it is frozen for a point, or in its freeze or thaw, leaves the other disks, their points and the
+log alone; neither `cbtctl list` nor the server call it protected; unprotected it is let go when it answers, or at the
+next start. A loop device on a file that cannot be looked at holds up no point. A state directory that hangs keeps
+points from being taken, which say so, and nothing else."""
 import ctypes
 import errno
 import json
@@ -29,14 +31,17 @@ SILENT_AFTER_S = 31
 
 class HangingFile:
     """A file of a small FUSE file system, spoken to the kernel directly: what is read from it never comes while
-    `hang` is set. A loop device over it is a disk that hangs."""
+    `hang` is set, what is written to it is never done while `hang_writes` is, and its name is not looked up while
+    `hang_names` is. A loop device over it is a disk that hangs."""
     NODE = 2
+    LOOKUP, READ, WRITE = 1, 15, 16
 
     def __init__(self, size: int):
         self.size = size
         self.data = bytearray(os.urandom(1 << 20) * (size >> 20))
-        self.hang = False
+        self.hang = self.hang_writes = self.hang_names = False
         self.held = []
+        self.lock = threading.Lock()  # guards these
         self.mount = pathlib.Path(tempfile.mkdtemp(prefix="herald-fuse-"))
         self.path = self.mount / "disk"
         self.fd = os.open("/dev/fuse", os.O_RDWR)
@@ -67,24 +72,17 @@ class HangingFile:
             body = request[40:]
             if opcode == 26:  # init
                 self.answer(unique, struct.pack("<IIIIHHII9I", 7, 31, 1 << 20, 0, 64, 48, 1 << 20, 1, *[0] * 9))
-            elif opcode == 1:  # lookup
-                if body.rstrip(b"\0") == b"disk":
-                    self.answer(unique, struct.pack("<QQQQII", self.NODE, 0, 60, 60, 0, 0) + self.attributes(self.NODE))
-                else:
-                    self.answer(unique, error=errno.ENOENT)
+            elif opcode in (self.LOOKUP, self.READ, self.WRITE):
+                with self.lock:
+                    hangs = {self.LOOKUP: self.hang_names, self.READ: self.hang, self.WRITE: self.hang_writes}[opcode]
+                    if hangs:
+                        self.held.append((opcode, unique, body))
+                if not hangs:
+                    self.give(opcode, unique, body)
             elif opcode == 3:  # getattr
-                self.answer(unique, struct.pack("<QII", 60, 0, 0) + self.attributes(node))
+                self.answer(unique, struct.pack("<QII", 3600, 0, 0) + self.attributes(node))
             elif opcode in (14, 27):  # open, opendir
                 self.answer(unique, struct.pack("<QII", 1, 1 if opcode == 14 else 0, 0))  # past the page cache
-            elif opcode == 15:  # read
-                if self.hang:
-                    self.held.append((unique, body))
-                else:
-                    self.give(unique, body)
-            elif opcode == 16:  # write
-                _, offset, size = struct.unpack_from("<QQI", body)
-                self.data[offset:offset + size] = body[40:40 + size]
-                self.answer(unique, struct.pack("<II", size, 0))
             elif opcode in (2, 36, 42):  # forget, interrupt, batch of forget: no answer
                 pass
             elif opcode in (18, 20, 25, 29):  # release, fsync, flush, releasedir
@@ -92,14 +90,26 @@ class HangingFile:
             else:
                 self.answer(unique, error=errno.ENOSYS)
 
-    def give(self, unique: int, body: bytes):
+    def give(self, opcode: int, unique: int, body: bytes):
+        if opcode == self.LOOKUP:  # the name is asked for each time, the attributes are not
+            if body.rstrip(b"\0") == b"disk":
+                self.answer(unique, struct.pack("<QQQQII", self.NODE, 0, 0, 3600, 0, 0) + self.attributes(self.NODE))
+            else:
+                self.answer(unique, error=errno.ENOENT)
+            return
         _, offset, size = struct.unpack_from("<QQI", body)
-        self.answer(unique, bytes(self.data[offset:offset + size]))
+        if opcode == self.READ:
+            self.answer(unique, bytes(self.data[offset:offset + size]))
+        else:
+            self.data[offset:offset + size] = body[40:40 + size]
+            self.answer(unique, struct.pack("<II", size, 0))
 
     def go_on(self):
-        self.hang = False
-        while self.held:
-            self.give(*self.held.pop())
+        with self.lock:
+            self.hang = self.hang_writes = self.hang_names = False
+            held, self.held = self.held, []
+        for request in held:
+            self.give(*request)
 
     def close(self):
         self.go_on()
@@ -149,25 +159,139 @@ def server_states(rig: Rig) -> dict:
     return {d["name"].split()[0]: d["state"] for d in disks}
 
 
-def hang_frozen(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
-    """Has the disk hang between the catch-up and the reads of a point, and returns the point's answer."""
+def ask_point(rig: Rig, disk: str, name: str, on_message, hold: bool = False) -> dict:
+    """The final message; `on_message` is called with each one before it."""
+    with socket.socket(socket.AF_UNIX) as client, client.makefile() as lines:
+        client.settimeout(FREEZE_BOUND_S + 10)
+        client.connect(str(rig.run_dir / "replicator.sock"))
+        client.sendall(json.dumps({"op": "tag", "disk": disk, "name": name, "hold": hold}).encode() + b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "phase" not in message and "frozen" not in message:
+                return message
+            on_message(message)
+            if "frozen" in message:
+                client.sendall(b'{"op": "thaw"}\n')
+    raise AssertionError(f"no answer to the point {name}")
+
+
+def hang_frozen(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path, what: str = "hang",
+                answer: str = "did not answer"):
+    """Has the disk hang between the catch-up and the end of a point's freeze, and returns the point's answer."""
     for attempt in range(20):
         (mount / "file").write_bytes(os.urandom(100_000))
-        with socket.socket(socket.AF_UNIX) as client, client.makefile() as lines:
-            client.settimeout(FREEZE_BOUND_S + 10)
-            client.connect(str(rig.run_dir / "replicator.sock"))
-            client.sendall(json.dumps({"op": "tag", "disk": disk, "name": f"frozen{attempt}"}).encode() + b"\n")
-            began = 0.0
-            for line in lines:
-                message = json.loads(line)
-                if message.get("phase") == "freezing":
-                    hanging.hang, began = True, time.monotonic()
-                if "phase" not in message:
-                    break
-            if hanging.held:
-                return message, time.monotonic() - began
+        began = 0.0
+
+        def freezing(message):
+            nonlocal began
+            if message.get("phase") == "freezing":
+                setattr(hanging, what, True)
+                began = time.monotonic()
+        message = ask_point(rig, disk, f"frozen{attempt}", freezing)
+        if hanging.held and answer in json.dumps(message):
+            return message, time.monotonic() - began
         hanging.go_on()  # the reads were done before
-    raise AssertionError("no read was under way during a freeze")
+        wait_until(lambda: states(rig)[disk][0] == "protected", 30, "it goes on")
+    raise AssertionError("nothing was under way during a freeze")
+
+
+def check_hung_writes(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
+    """A FIFREEZE that hangs, then a FITHAW."""
+    for which in ("freeze", "thaw"):
+        if which == "freeze":
+            answer, took = hang_frozen(rig, hanging, disk, mount, "hang_writes", "freeze: the disk did not answer")
+        else:
+            began = time.monotonic()
+
+            def frozen(message):
+                hanging.hang_writes = "frozen" in message
+            answer = ask_point(rig, disk, "held", frozen, hold=True)
+            took = time.monotonic() - began
+        print(f"point whose {which} hung: {json.dumps(answer)[:160]}, {took:.1f} s")
+        if f"did not answer{' the thaw' if which == 'thaw' else ''}" not in json.dumps(answer) or took > FREEZE_BOUND_S:
+            raise AssertionError("it must be refused with its reason")
+        if not hanging.held:
+            raise AssertionError("no write was under way")
+        rig.cbtctl("tag", rig.loop, "--name", f"beside a {which}", timeout=FREEZE_BOUND_S)
+        wait_until(lambda: "has not answered" in states(rig)[disk][1], BOUND_S, "cbtctl list says so")
+        if states(rig)[rig.loop][0] != "protected":
+            raise AssertionError(f"the other disk is protected: {states(rig)}")
+        hanging.go_on()
+        wait_until(lambda: states(rig)[disk][0] == "protected", 30, "it goes on when it answers")
+        (mount / "file").write_bytes(b"not frozen")
+        rig.cbtctl("tag", disk, "--name", f"after a {which}", timeout=60)
+
+
+def check_engine(rig: Rig, hanging: HangingFile, disk: str, engine: str):
+    rig.kill("replicator", signal.SIGTERM)
+    text = rig.replicator_toml.read_text()
+    rig.replicator_toml.write_text(text.replace("[replicator]", f'[replicator]\nio_engine = "{engine}"', 1))
+    rig.start_replicator()
+    rig.cbtctl("status", disk, "--wait-synced", "--timeout", 60)
+    hanging.hang = True
+    rig.cbtctl("resync", disk, "--full")
+    hung = wait_until(lambda: (lambda s: s if s[0] == "degraded" else None)(states(rig)[disk]), BOUND_S,
+                      f"{engine}: cbtctl list says that the disk does not answer")
+    print(f"{engine}: {hung}")
+    if "has not answered" not in hung[1] or states(rig)[rig.loop][0] != "protected":
+        raise AssertionError(f"the state names the disk that hangs, alone: {states(rig)}")
+    hanging.go_on()
+    wait_until(lambda: states(rig)[disk][0] == "protected", 30, "it goes on when it answers")
+    rig.replicator_toml.write_text(text)
+    rig.kill("replicator", signal.SIGTERM)
+    rig.start_replicator()
+    rig.cbtctl("status", disk, "--wait-synced", "--timeout", 60)
+
+
+def check_hung_name(rig: Rig):
+    """A loop device, on no disk of ours, on a file that stat() hangs at."""
+    other = HangingFile(8 << 20)
+    device = ""
+    try:
+        device = run("losetup", "--find", "--show", other.path).stdout.strip()
+        other.hang_names = True
+        began = time.monotonic()
+        rig.cbtctl("tag", rig.loop, "--name", "beside a dead mount", timeout=BOUND_S)
+        print(f"point beside a loop device whose file cannot be looked at: {time.monotonic() - began:.1f} s")
+    finally:
+        other.go_on()
+        if device:
+            run("losetup", "-d", device, check=False)
+        other.close()
+
+
+def check_state_dir(hanging: HangingFile):
+    with Rig(size_mib=64, mounted=False) as rig:
+        state = rig.work / "state/replicator"  # not the server's
+        state.mkdir(parents=True)
+        device = ""
+        try:
+            device = run("losetup", "--find", "--show", hanging.path).stdout.strip()
+            run("mkfs.ext4", "-q", "-F", device)
+            run("mount", device, state)
+            rig.start()
+            rig.protect()
+            hanging.hang_writes = True
+            # Refused already, if a scheduled one was being written down.
+            rig.cbtctl("tag", rig.loop, "--name", "stored", check=False, timeout=60)
+            wait_until(lambda: hanging.held, 10, "the point is being written down")
+            began = time.monotonic()
+            refused = rig.cbtctl("tag", rig.loop, "--name", "refused", check=False, timeout=60)
+            print(f"state directory hangs: {refused.stderr.strip()}, {time.monotonic() - began:.1f} s")
+            if refused.returncode == 0 or "state directory" not in refused.stderr:
+                raise AssertionError("the point must be refused by name")
+            before = rig.status()["stored"]
+            run("dd", "if=/dev/urandom", f"of={rig.loop}", "bs=1M", "count=1", "oflag=direct", "status=none")
+            wait_until(lambda: rig.status()["stored"] > before, 20, "what is written goes to the server all the same")
+            hanging.go_on()
+            rig.cbtctl("tag", rig.loop, "--name", "again", timeout=60)
+        finally:
+            hanging.go_on()
+            rig.kill("replicator", signal.SIGTERM)
+            if os.path.ismount(state):
+                wait_until(lambda: run("umount", state, check=False).returncode == 0, 30, "it is unmounted")
+            if device:
+                run("losetup", "-d", device, check=False)
 
 
 def check_frozen(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
@@ -209,9 +333,14 @@ def unprotect_hung(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Pat
 
 
 def check_unprotect(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path):
+    pins = rig.run_dir / "bpf" / json.loads(rig.cbtctl("status", disk, "--json").stdout)["disk"]
+    if not pins.exists():
+        raise AssertionError(f"no {pins}")
     unprotect_hung(rig, hanging, disk, mount)
     hanging.go_on()
     wait_until(lambda: f"{disk}: answered, and was let go" in rig.log("replicator"), 15, "it is let go")
+    if pins.exists():
+        raise AssertionError(f"{pins} is left")
     rig.cbtctl("protect", disk)
     rig.cbtctl("status", disk, "--wait-synced", "--timeout", 60)
     unprotect_hung(rig, hanging, disk, mount)
@@ -222,6 +351,9 @@ def check_unprotect(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Pa
     if status != 0 or f"{disk}: does not answer" not in rig.log("replicator").split("stopping;")[-1]:
         raise AssertionError(f"status {status}; the log must name the disk:\n{rig.log('replicator')[-2000:]}")
     hanging.go_on()
+    # It was not let go; the next one does that.
+    rig.start_replicator()
+    wait_until(lambda: not pins.exists(), 15, "nothing is left of its tracker")
 
 
 def main() -> int:
@@ -243,6 +375,10 @@ def main() -> int:
             run("mkfs.ext4", "-q", disk)
             run("mount", disk, mount)
             check_frozen(rig, hanging, disk, mount)
+            check_hung_writes(rig, hanging, disk, mount)
+            check_hung_name(rig)
+            for engine in ("libaio", "pread"):
+                check_engine(rig, hanging, disk, engine)
             check_unprotect(rig, hanging, disk, mount)
         finally:
             hanging.go_on()
@@ -251,6 +387,11 @@ def main() -> int:
             if disk:
                 run("losetup", "-d", disk, check=False)
             hanging.close()
+    hanging = HangingFile(32 << 20)
+    try:
+        check_state_dir(hanging)
+    finally:
+        hanging.close()
     return 0
 
 

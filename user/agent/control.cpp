@@ -25,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 // A peer that does not read an answer for this long is treated as gone.
 constexpr auto kSendTimeout = std::chrono::seconds(5);
+constexpr auto kStopLook = std::chrono::milliseconds(5);
 
 nlohmann::json error_json(const Error& error) {
     return {{"error", {{"kind", to_string(error.kind)}, {"message", error.message}}}};
@@ -215,10 +216,10 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::filesyste
     return std::unique_ptr<ControlServer>(new ControlServer(std::move(core)));
 }
 
-ControlServer::~ControlServer() {
+bool ControlServer::stop(Clock::time_point until) {
     const uint64_t one = 1;
     [[maybe_unused]] const auto n = ::write(core_->stop.get(), &one, sizeof one);
-    core_->acceptor.join();
+    if (core_->acceptor.joinable()) core_->acceptor.join();
     {
         std::lock_guard<std::mutex> guard(core_->lock);
         for (auto& connection : core_->connections) {
@@ -226,6 +227,18 @@ ControlServer::~ControlServer() {
         }
     }
     // Nothing adds connections any more, so the list may be walked without the lock.
+    for (auto& connection : core_->connections) {
+        // Pairs with the release in serve.
+        while (!connection.finished.load(std::memory_order_acquire)) {
+            if (Clock::now() >= until) return false;
+            std::this_thread::sleep_for(kStopLook);
+        }
+    }
+    return true;
+}
+
+ControlServer::~ControlServer() {
+    (void)stop(Clock::time_point::max());
     for (auto& connection : core_->connections) connection.thread.join();
     ::unlink(core_->path.c_str());
 }

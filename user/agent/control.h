@@ -58,6 +58,9 @@ class ControlServer {
                                                         Handler handler);
     // Closes every connection, waits for the handlers, removes the socket file.
     ~ControlServer();
+    // The same, but waits until then only. False: a handler has not returned, so that this object
+    // must not be destroyed; end the process.
+    [[nodiscard]] bool stop(std::chrono::steady_clock::time_point until);
     ControlServer(const ControlServer&) = delete;
     ControlServer& operator=(const ControlServer&) = delete;
 

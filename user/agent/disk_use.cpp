@@ -123,10 +123,11 @@ class Stack {
         return grew;
     }
 
-    // The mount whose superblock holds a loop device's file. The path may have been deleted or
-    // belong to another mount namespace: then the device number in the loop's status decides.
+    // The mount whose superblock holds a loop device's file, by the device number in the loop's
+    // status: the path may have been deleted, belong to another mount namespace, or lie on a
+    // network filesystem whose server is gone, where a look at it does not return. Only a btrfs
+    // subvolume is in no mount's device number.
     const Mount* host_of_loop(const std::string& name, const std::string& file) const {
-        struct stat st {};
         dev_t device = 0;
         ino_t inode = 0;
         if (auto fd = open_file("/dev/" + name, O_RDONLY | O_NONBLOCK)) {
@@ -137,12 +138,13 @@ class Stack {
                 inode = ino_t(info.lo_inode);
             }
         }
-        if (::stat(file.c_str(), &st) == 0 &&
-            (device == 0 || (st.st_dev == device && st.st_ino == inode))) {
-            return mounts_.holding(file);
-        }
         for (const Mount& mount : mounts_.all()) {
             if (mount.device == device && device != 0) return &mount;
+        }
+        struct stat st {};
+        if (major(device) == 0 && ::stat(file.c_str(), &st) == 0 &&
+            (device == 0 || (st.st_dev == device && st.st_ino == inode))) {
+            return mounts_.holding(file);
         }
         return nullptr;
     }

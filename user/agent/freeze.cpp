@@ -22,6 +22,8 @@ using Clock = std::chrono::steady_clock;
 
 // A guardian has nothing else to do: one that does not answer in this time is not well.
 constexpr auto kGuardianAnswer = std::chrono::seconds(1);
+// Its thaw of a disk that hangs takes as long as the disk does.
+constexpr auto kThawLook = std::chrono::hours(1);
 
 std::string label(const MountedFilesystem& filesystem) {
     return fmt::format("{} at {}", filesystem.type, filesystem.mount_point);
@@ -168,8 +170,13 @@ void Frozen::leave_to_guardian() {
     auto reply =
         sent ? receive_reply(state_->guardian.get()) : Result<GuardianReply_wire>(pass(sent));
     if (!reply) return (void)state_->thaw();
+    // Without a disarm: it thaws, tells what came of it in its own log, and answers. One that dies
+    // before that may have left something frozen.
+    if (::shutdown(state_->guardian.get(), SHUT_WR) != 0) return (void)state_->thaw();
+    while (!wait_for(state_->guardian.get(), POLLIN, Clock::now() + kThawLook)) {
+    }
+    if (!receive_reply(state_->guardian.get())) return (void)state_->thaw();
     state_->thawed = true;
-    // Without a disarm: it thaws, and tells what came of it in its own log.
     state_->guardian.reset();
 }
 

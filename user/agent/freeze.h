@@ -46,7 +46,8 @@ class Frozen {
     // Thaws (the bottom of the stack first) and says what can be believed. Once.
     Thawed thaw();
     // Instead of thaw(), for a disk that does not answer: the guardian thaws at once, and what
-    // hangs in FITHAW, unkillable, is not this process. Thaws here where no guardian is left.
+    // hangs in FITHAW, unkillable, is not this process. Returns when it has; thaws here where no
+    // guardian is left, or it dies on the way.
     void leave_to_guardian();
     // Time until the guardian thaws; zero or less when it is over.
     std::chrono::nanoseconds remaining() const;

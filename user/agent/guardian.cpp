@@ -279,6 +279,7 @@ void Guardian::serve(Fd connection) {
     }
     if (armed) {
         const size_t thawed = armed->thaw_once_and_wait();
+        answer(connection.get(), 0, true);
         report_(fmt::format("thawed {} of {} filesystems: {}", thawed, count, cause));
     }
 }

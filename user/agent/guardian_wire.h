@@ -3,6 +3,7 @@
 //   arm     with `count` descriptors (SCM_RIGHTS), before the first FIFREEZE; answered when armed
 //   disarm  after the last FITHAW; the answer says whether the guardian thawed first
 //   probe   asks whether a guardian is there
+// A peer that closes, or only shuts down its writing, while armed: thawed at once, then answered.
 // One arm for each connection. Both ends are of one host: the bytes are the host's own order.
 #pragma once
 

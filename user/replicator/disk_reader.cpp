@@ -45,6 +45,8 @@ DiskReader::~DiskReader() {
     if (engine_) (void)drop();
     const DiskWait::Mark mark(wait_);
     engine_.reset();
+    // The engine broke before all were back: the kernel may still write into the buffers.
+    if (in_flight() > 0) (void)memory_.release();
     fd_ = Fd();
 }
 

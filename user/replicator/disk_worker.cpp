@@ -29,7 +29,7 @@ tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity
 
 }  // namespace
 
-DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
+DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk, const Remembered& remembered)
     : host_(host), disk_(std::move(disk)), id_(disk_.disk_id(host.config.machine)) {
     // One disk gets 64 MiB of segments and 16 reads of 1 MiB; many share the same sum.
     const uint64_t share = share_bytes();
@@ -42,8 +42,8 @@ DiskWorker::DiskWorker(Host& host, agent::DiskIdentity disk)
     options.disk = id_;
     uploader_ = std::make_unique<Uploader>(
         options, [this] { wake(); }, [this] { return looked_after_ && !disk_wait_.silent(); });
-    facts_.last_point = host_.state->last_point(id_);
-    resync_ = host_.state->order(id_);
+    facts_.last_point = remembered.last_point;
+    resync_ = remembered.order;
     published_ = facts_;
     thread_ = std::thread([this] { run(); });
 }
@@ -61,6 +61,7 @@ uint64_t DiskWorker::unsent_bytes_max() const {
 DiskWorker::~DiskWorker() {
     stop();
     join();
+    uploader_.reset();  // its threads wake this object, with what is declared after it
 }
 
 agent::DiskIdentity DiskWorker::disk() const {
@@ -128,7 +129,7 @@ DiskStatus DiskWorker::status() const {
     status.disk = id_;
     status.server = uploader_->view();
     status.now_ns = wall_ns();
-    status.disk_silent = disk_wait_.silent();
+    status.silent = disk_wait_.silent();
     const std::lock_guard lock(lock_);
     status.path = disk_.node().native();
     status.identity = disk_.identity;
@@ -140,8 +141,9 @@ DiskStatus DiskWorker::status() const {
 }
 
 std::string DiskWorker::no_answer() const {
-    return fmt::format("{} has not answered for {} s", disk_.node().native(),
-                       disk_wait_.silent().value_or(std::chrono::seconds(0)).count());
+    const auto silence = disk_wait_.silent().value_or(DiskWait::Silence{"the disk"});
+    return fmt::format("{}: {} has not answered for {} s", disk_.node().native(), silence.what,
+                       silence.since.count());
 }
 
 Result<MapView> DiskWorker::map(size_t runs_max) {
@@ -276,7 +278,8 @@ void DiskWorker::settle_storing_points(uint64_t stored, const Error* lost) {
     while (!storing_.empty()) {
         StoringPoint& point = storing_.front();
         if (point.report.position <= stored) {
-            facts_.last_point = point_to_save_ = point.report;
+            facts_.last_point = point.report;
+            host_.state->save_last_point(id_, point.report);
             spdlog::info("{}: point '{}' is stored, frozen {:.1f} ms", disk_.node().native(),
                          point.report.name, point.report.frozen_ms);
             // Whoever asks for the status after the answer sees the point in it.
@@ -311,7 +314,10 @@ Result<void> DiskWorker::protect() {
         const std::string here =
             now ? fmt::format("{} is now another disk ({})", disk_.node().native(), now->identity)
                 : now.error().message;
-        now = agent::find_disk(disk_.identity);
+        {
+            const DiskWait::Mark mark(disk_wait_);
+            now = agent::find_disk(disk_.identity);
+        }
         if (!now) {
             return fail(ErrorKind::operator_needed, "{}; {}", here, now.error().message);
         }
@@ -418,10 +424,8 @@ Result<void> DiskWorker::carry_out(ResyncHow how) {
 
 // The tracker's memory says so now, and outlives a kill as the order's file does.
 void DiskWorker::carried_out(ResyncHow how) {
-    {
-        const std::lock_guard lock(lock_);
-        if (resync_ == how) resync_.reset();
-    }
+    const std::lock_guard lock(lock_);
+    if (resync_ == how) resync_.reset();
     host_.state->drop_order(id_, how);
 }
 

@@ -60,7 +60,8 @@ struct MapView {
 
 class DiskWorker {
   public:
-    DiskWorker(Host& host, agent::DiskIdentity disk);
+    // Reads no file and looks at no disk itself. Throws when the system has no thread left.
+    DiskWorker(Host& host, agent::DiskIdentity disk, const Remembered& remembered);
     ~DiskWorker();
 
     void stop();
@@ -166,7 +167,6 @@ class DiskWorker {
     bool in_point_ = false;
     std::unique_ptr<FreezeAside> freeze_;
     std::deque<StoringPoint> storing_;
-    std::optional<PointReport> point_to_save_;
     std::deque<Chunk> to_submit_;
     double rate_tokens_ = 0;
     Clock::time_point rate_at_{};

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/replicator/freeze_aside.h"
 
+#include <system_error>
+
 namespace herald::replicator {
 
 FreezeAside::FreezeAside(const agent::Freezer& freezer,
                          std::vector<agent::MountedFilesystem> filesystems,
                          std::chrono::milliseconds deadline) {
-    thread_ = std::thread([this, &freezer, filesystems = std::move(filesystems), deadline] {
-        run(freezer, filesystems, deadline);
-    });
+    try {
+        thread_ = std::thread([this, &freezer, filesystems = std::move(filesystems), deadline] {
+            run(freezer, filesystems, deadline);
+        });
+    } catch (const std::system_error& thrown) {
+        frozen_ = fail(ErrorKind::retry, "no thread for it: {}", thrown.what());
+    }
 }
 
 FreezeAside::~FreezeAside() {
@@ -17,7 +23,7 @@ FreezeAside::~FreezeAside() {
         let_go_ = true;
         changed_.notify_all();
     }
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
 }
 
 std::optional<Result<void>> FreezeAside::frozen(Clock::time_point until) {
@@ -34,10 +40,11 @@ std::optional<agent::Thawed> FreezeAside::thaw(Clock::time_point until) {
     return thawed_;
 }
 
-void FreezeAside::leave_to_guardian() {
-    const std::lock_guard lock(lock_);
+void FreezeAside::leave_to_guardian(Clock::time_point until) {
+    std::unique_lock lock(lock_);
     let_go_ = to_guardian_ = true;
     changed_.notify_all();
+    changed_.wait_until(lock, until, [&] { return thawed_.has_value(); });
 }
 
 void FreezeAside::run(const agent::Freezer& freezer,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // FreezeAside freezes and thaws the filesystems of one point on a thread of its own: a disk that
 // hangs keeps FIFREEZE and FITHAW for ever, and whoever asked for the point is to hear of it.
-// Promise: the filesystems are thawed when it is destroyed; that waits for the disk.
+// Promise: the filesystems are thawed when it is destroyed; that waits for the disk. Without a
+// thread for it nothing is frozen, and frozen() says so.
 // Callers: one thread. Borrows the Freezer. Owns: the thread, and what it freezes.
 #pragma once
 
@@ -28,8 +29,8 @@ class FreezeAside {
     // Nothing: not by then.
     std::optional<Result<void>> frozen(Clock::time_point until);
     std::optional<agent::Thawed> thaw(Clock::time_point until);
-    // Instead of thaw(): the disk does not answer.
-    void leave_to_guardian();
+    // Instead of thaw(): the disk does not answer. Returns when the freeze is over, or then.
+    void leave_to_guardian(Clock::time_point until);
 
   private:
     void run(const agent::Freezer& freezer,

@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/replicator/freeze_lock.h"
 
+#include <algorithm>
+
 namespace herald::replicator {
 
-void FreezeLock::wait_until_free(std::unique_lock<std::mutex>& lock) {
-    for (;;) {
-        if (writing_) {
+bool FreezeLock::wait_until_free(std::unique_lock<std::mutex>& lock, Clock::time_point until) {
+    while (writing_ || (freeze_ != 0 && Clock::now() < over_at_)) {
+        if (Clock::now() >= until) return false;
+        if (!writing_) {
+            freed_.wait_until(lock, std::min(over_at_, until));
+        } else if (until == Clock::time_point::max()) {
             freed_.wait(lock);
-        } else if (freeze_ != 0 && Clock::now() < over_at_) {
-            freed_.wait_until(lock, over_at_);
         } else {
-            freeze_ = 0;
-            return;
+            freed_.wait_until(lock, until);
         }
     }
+    freeze_ = 0;
+    return true;
 }
 
 void FreezeLock::lock() {
     std::unique_lock lock(lock_);
-    wait_until_free(lock);
+    (void)wait_until_free(lock, Clock::time_point::max());
     writing_ = true;
 }
 
@@ -28,16 +32,18 @@ void FreezeLock::unlock() {
     freed_.notify_all();
 }
 
-FreezeLock::Freeze::Freeze(FreezeLock& lock, Clock::duration longest) : lock_(lock) {
+FreezeLock::Freeze::Freeze(FreezeLock& lock, Clock::duration longest, Clock::time_point until)
+    : lock_(lock) {
     std::unique_lock held(lock_.lock_);
-    lock_.wait_until_free(held);
+    if (!lock_.wait_until_free(held, until)) return;
     number_ = lock_.freeze_ = ++lock_.freezes_;
     lock_.over_at_ = Clock::now() + longest;
 }
 
 FreezeLock::Freeze::~Freeze() {
     const std::lock_guard held(lock_.lock_);
-    if (lock_.freeze_ != number_) return;  // it took too long, and another came after it
+    // It never began, or took too long, and another came after it.
+    if (!began() || lock_.freeze_ != number_) return;
     lock_.freeze_ = 0;
     lock_.freed_.notify_all();
 }

@@ -29,6 +29,9 @@ constexpr char kExamples[] =
     "meanwhile is sent after the next start.";
 
 constexpr time_t kStatusSeconds = 5;
+// With what Service::stop() takes below TimeoutStopSec of the unit.
+constexpr std::chrono::seconds kConnectionsMax{3};
+constexpr std::chrono::seconds kStateMax{2};
 
 int complain(const Error& error) {
     std::fprintf(stderr, "herald-replicator: %s\n", error.message.c_str());
@@ -90,10 +93,18 @@ int run(const Config& config, std::shared_ptr<const wire::TlsContext> tls) {
         sd_notify(0, ("STATUS=" + service.summary()).c_str());
     }
     sd_notify(0, "STOPPING=1");
+    const char* hangs = nullptr;
     if (!service.stop()) {
+        hangs = "a disk";
+    } else if (!(*control)->stop(std::chrono::steady_clock::now() + kConnectionsMax)) {
+        hangs = "what a client asked to look at";
+    } else if (!host.state->written_by(std::chrono::steady_clock::now() + kStateMax)) {
+        hangs = "the state directory";
+    }
+    if (hangs) {
         // A disk may hang in its freeze: the log is to name it all the same.
         gate->open_for_good();
-        spdlog::warn("a disk does not answer: ending without it");
+        spdlog::warn("{} does not answer: ending without it", hangs);
         logger->flush();
         std::_Exit(0);
     }

@@ -23,6 +23,8 @@ constexpr std::chrono::milliseconds kFreezeOver{HERALD_FREEZE_DEADLINE_MS + 2000
 // Kept for the thaw itself.
 constexpr std::chrono::milliseconds kThawMargin{500};
 constexpr std::chrono::milliseconds kQuietPause{1};
+// Other disks' freezes, a few that hang among them, and the writes of state files between.
+constexpr std::chrono::milliseconds kFreezeWaitMax{2 * kFreezeOver};
 constexpr std::chrono::seconds kSegmentsGoneMax{20};
 constexpr std::chrono::seconds kPointRetryMax{30};
 
@@ -170,6 +172,7 @@ Result<void> DiskWorker::read_frozen(std::span<const tracker::Extent> extents,
         if (*quiet) break;
         if (Clock::now() >= deadline)
             return refuse("writes to frozen filesystems stayed in flight");
+        if (stopping()) return fail(ErrorKind::retry, "the replicator is stopping");
         wait_until(Clock::now() + kQuietPause);
     }
     if (!stream_->scanning()) {
@@ -213,14 +216,18 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     if (!tracker_->continuity().synced) {
         return fail(ErrorKind::retry, "the initial sync has not ended yet");
     }
-    auto now = agent::identify(disk_.node());
-    if (!now) return pass(now);
-    auto use = agent::find_use(*now);
+    const auto find_use = [&]() -> Result<agent::DiskUse> {
+        const DiskWait::Mark mark(disk_wait_, kDiskAnswerMax, kHostDevices);
+        auto now = agent::identify(disk_.node());
+        if (!now) return pass(now);
+        return agent::find_use(*now);
+    };
+    auto use = find_use();
     if (!use) return pass(use);
     auto prepared = prepare_point(request, *use);
     if (!prepared) return pass(prepared);
     // Mounts may have come and gone during a long catch-up.
-    use = agent::find_use(*now);
+    use = find_use();
     if (!use) return pass(use);
     std::vector<tracker::Extent> extents;
     for (const auto& filesystem : use->filesystems) {
@@ -239,10 +246,18 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     {
         phase("freezing");
         // Until the thaw: no state file is written, and the log waits in memory.
-        const FreezeLock::Freeze freeze(host_.state->freeze_lock(), kFreezeOver);
+        const FreezeLock::Freeze freeze(host_.state->freeze_lock(), kFreezeOver,
+                                        Clock::now() + kFreezeWaitMax);
+        if (!freeze.began()) {
+            return fail(ErrorKind::retry,
+                        "freeze: a file in the state directory {} has been written for {} s, or "
+                        "other disks are frozen",
+                        host_.state->path().native(),
+                        std::chrono::duration_cast<std::chrono::seconds>(kFreezeWaitMax).count());
+        }
         const agent::LogGate::Closed gate(*host_.log_gate, kFreezeOver);
         const auto began = Clock::now();
-        const auto given_up = began + kFreezeDeadline + kThawMargin;
+        const auto given_up = began + kFreezeOver;  // until then something may be frozen
         if (!use->filesystems.empty()) {
             const DiskWait::Mark mark(disk_wait_, kWriteBackMax);
             freeze_ =
@@ -279,7 +294,7 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
         if (frozen_part) frozen_part = stream_->finish_scan(true, wall_ns());
         if (freeze_ && reader_->in_flight() > 0) {
             // A thaw writes to the disk, which does not even read.
-            freeze_->leave_to_guardian();
+            freeze_->leave_to_guardian(given_up);
             thawed.frozen = Clock::now() - began;
         } else if (freeze_) {
             const DiskWait::Mark mark(disk_wait_);

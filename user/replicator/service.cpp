@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <system_error>
 
 #include "user/tracker/ebpf_tracker.h"
 
@@ -41,11 +42,11 @@ Service::~Service() { HERALD_ASSERT(stop()); }
 
 std::vector<Service::WorkerPtr> Service::workers() const {
     const std::lock_guard lock(lock_);
+    // Names may change meanwhile: each is looked at once.
+    std::multimap<std::string, WorkerPtr> by_name;
+    for (const auto& [id, worker] : workers_) by_name.emplace(worker->disk().kernel_name, worker);
     std::vector<WorkerPtr> all;
-    for (const auto& [id, worker] : workers_) all.push_back(worker);
-    std::sort(all.begin(), all.end(), [](const WorkerPtr& a, const WorkerPtr& b) {
-        return a->disk().kernel_name < b->disk().kernel_name;
-    });
+    for (const auto& [name, worker] : by_name) all.push_back(worker);
     return all;
 }
 
@@ -72,16 +73,22 @@ void Service::start() {
     }
     watcher_ = std::thread([this] { watch(); });
     std::unique_lock lock(lock_);
-    watch_wake_.wait_for(lock, kFirstLookMax, [&] { return looks_ > 0; });
+    watch_wake_.wait_for(lock, kFirstLookMax, [&] { return looked_ && looks_ended(); });
+}
+
+bool Service::looks_ended() const {
+    return std::all_of(looks_.begin(), looks_.end(),
+                       [](const auto& look) { return look.second.ended; });
 }
 
 void Service::watch() {
+    std::vector<ChosenDisk> unprotected = host_.state->chosen();
+    std::erase_if(unprotected, [](const ChosenDisk& disk) { return disk.protect; });
     for (;;) {
+        detach_unprotected(unprotected);
         let_go_of_leaving();
         look_for_missing();
         std::unique_lock lock(lock_);
-        ++looks_;
-        watch_wake_.notify_all();
         watch_wake_.wait_for(lock, kLookInterval, [&] { return stopped_; });
         if (!stopped_) continue;
         watch_ended_ = true;
@@ -90,61 +97,97 @@ void Service::watch() {
     }
 }
 
+// Disks that were unprotected and not let go when the last replicator ended: one was killed, or did
+// not wait for a disk that hung. Those that something still keeps are tried again.
+void Service::detach_unprotected(std::vector<ChosenDisk>& disks) {
+    std::erase_if(disks, [&](const ChosenDisk& disk) {
+        tracker::EbpfOptions options;
+        options.bpf_dir = host_.config.bpf_dir;
+        options.state_dir = host_.config.state_dir;
+        options.disk = Uuid::from_name(host_.config.machine, disk.identity);
+        {
+            const std::lock_guard lock(lock_);
+            if (stopped_) return false;
+            if (workers_.contains(options.disk)) return true;  // protected again
+        }
+        auto detached = tracker::EbpfTracker::detach(options);
+        if (detached) host_.state->forget(options.disk);
+        return detached.has_value();
+    });
+}
+
 void Service::look_for_missing() {
-    std::map<std::string, std::string> missing;
-    {
-        const std::lock_guard lock(lock_);
-        if (stopped_) return;
-        missing = missing_;
+    const std::lock_guard lock(lock_);
+    if (stopped_) return;
+    for (auto look = looks_.begin(); look != looks_.end();) {
+        const auto next = std::next(look);
+        if (look->second.ended) {
+            look->second.thread.join();
+            looks_.erase(look);
+        }
+        look = next;
     }
+    for (const auto& [path, why] : missing_) {
+        if (looks_.contains(path) || looks_.size() >= HERALD_DISKS_MAX) continue;
+        Look& look = looks_[path];
+        try {
+            look.thread = std::thread([this, path = path, &look] {
+                look_for(path);
+                const std::lock_guard ending(lock_);
+                look.ended = true;
+                watch_wake_.notify_all();
+            });
+        } catch (const std::system_error&) {
+            looks_.erase(path);  // no thread for it: in the next round
+        }
+    }
+    looked_ = true;
+    watch_wake_.notify_all();
+}
+
+void Service::look_for(const std::string& path) {
+    auto found = find_missing(path);
+    if (found) return;
+    const std::lock_guard lock(lock_);
+    const auto missing = missing_.find(path);
+    if (missing == missing_.end() || missing->second == found.error().message) return;
+    missing->second = found.error().message;
+    spdlog::error("{}: not protected: {}", path, missing->second);
+}
+
+Result<void> Service::find_missing(const std::string& path) {
+    auto identity = agent::identify(path);
     const auto chosen = host_.state->chosen();
-    for (const auto& [path, why] : missing) {
-        if (stopping()) return;
-        auto identity = agent::identify(path);
-        std::string problem;
-        bool done = false;
-        const auto remembered =
-            std::find_if(chosen.begin(), chosen.end(),
-                         [&](const ChosenDisk& disk) { return disk.protect && disk.path == path; });
-        const bool configured = is_configured(path);
-        if (!configured && remembered != chosen.end() &&
-            (!identity || identity->identity != remembered->identity)) {
-            // Names change with the order in which disks are found; what was chosen is the disk.
-            const std::string here =
-                identity ? fmt::format("{} is now another disk ({})", path, identity->identity)
-                         : identity.error().message;
-            auto found = agent::find_disk(remembered->identity);
-            auto added = found ? add(found->node()) : Result<WorkerPtr>(pass(found));
-            if (added) {
-                auto kept = host_.state->choose(
-                    {remembered->identity, (*added)->disk().node().native(), true});
-                if (!kept) spdlog::warn("{}", kept.error().message);
-                done = true;
-            } else {
-                problem = fmt::format("{}; {}", here, added.error().message);
-            }
-        } else if (!identity) {
-            problem = identity.error().message;
-        } else {
-            const auto choice = std::find_if(
-                chosen.begin(), chosen.end(),
-                [&](const ChosenDisk& disk) { return disk.identity == identity->identity; });
-            if (choice != chosen.end() && !choice->protect) {
-                done = true;  // unprotected by an operator
-            } else {
-                auto added = add(path);
-                done = added.has_value();
-                if (!added) problem = added.error().message;
-            }
+    const auto remembered = std::find_if(chosen.begin(), chosen.end(), [&](const ChosenDisk& disk) {
+        return disk.protect && disk.path == path;
+    });
+    if (!is_configured(path) && remembered != chosen.end() &&
+        (!identity || identity->identity != remembered->identity)) {
+        // Names change with the order in which disks are found; what was chosen is the disk.
+        const std::string here =
+            identity ? fmt::format("{} is now another disk ({})", path, identity->identity)
+                     : identity.error().message;
+        auto found = agent::find_disk(remembered->identity);
+        auto added = found ? add(found->node(), path) : Result<WorkerPtr>(pass(found));
+        if (!added) {
+            return fail(ErrorKind::operator_needed, "{}; {}", here, added.error().message);
         }
-        const std::lock_guard lock(lock_);
-        if (done) {
-            missing_.erase(path);
-        } else if (problem != why) {
-            spdlog::error("{}: not protected: {}", path, problem);
-            missing_[path] = problem;
-        }
+        auto kept = host_.state->found_at(remembered->identity, (*added)->disk().node().native());
+        if (!kept) spdlog::warn("{}", kept.error().message);
+        return {};
     }
+    if (!identity) return pass(identity);
+    const auto choice = std::find_if(chosen.begin(), chosen.end(), [&](const ChosenDisk& disk) {
+        return disk.identity == identity->identity;
+    });
+    if (choice != chosen.end() && !choice->protect) {
+        const std::lock_guard lock(lock_);
+        missing_.erase(path);  // unprotected by an operator
+        return {};
+    }
+    auto added = add(path, path);
+    if (!added) return pass(added);
+    return {};
 }
 
 // Its thread has ended.
@@ -176,7 +219,8 @@ void Service::let_go_of_leaving() {
     }
 }
 
-Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
+Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path,
+                                        const std::string& missing) {
     auto identity = agent::identify(path);
     if (!identity) return pass(identity);
     const Uuid id = identity->disk_id(host_.config.machine);
@@ -187,38 +231,52 @@ Result<Service::WorkerPtr> Service::add(const std::filesystem::path& path) {
             "freeze, but a disk of its own is better",
             identity->node().native(), host_.config.state_dir.native());
     }
-    const std::lock_guard lock(lock_);
-    if (stopped_) return fail(ErrorKind::retry, "the replicator is stopping");
-    for (const Leaving& leaving : leaving_) {
-        if (leaving.worker->id() == id) {
-            return fail(ErrorKind::retry, "{}: {}", path.native(), kLeavingCause);
+    const Remembered remembered = host_.state->remembered(id);
+    std::string looked_at;  // what has this identity, too, and is not it any more
+    std::unique_lock lock(lock_);
+    for (;;) {
+        if (stopped_) return fail(ErrorKind::retry, "the replicator is stopping");
+        if (!missing.empty() && !missing_.contains(missing)) {
+            return fail(ErrorKind::retry, "{}: unprotected meanwhile", missing);
         }
-    }
-    const auto found = workers_.find(id);
-    if (found != workers_.end()) {
-        const agent::DiskIdentity& theirs = found->second->disk();
-        // The same disk under a new name, or a second one that says it is the first: a copy of its
-        // partition table, another path to it, another loop device on its file.
-        if (theirs.kernel_name != identity->kernel_name) {
-            auto still = agent::identify(theirs.node());
-            if (still && still->identity == identity->identity) {
-                return fail(ErrorKind::operator_needed,
-                            "{} says that it is {}, as {} does, which is protected: writes to {} "
-                            "would not be seen; give it an identity of its own, or detach it",
-                            path.native(), identity->identity, theirs.node().native(),
-                            path.native());
+        for (const Leaving& leaving : leaving_) {
+            if (leaving.worker->id() == id) {
+                return fail(ErrorKind::retry, "{}: {}", path.native(), kLeavingCause);
             }
         }
-        return found->second;
+        const auto found = workers_.find(id);
+        if (found == workers_.end()) break;
+        const agent::DiskIdentity theirs = found->second->disk();
+        if (theirs.kernel_name == identity->kernel_name || theirs.kernel_name == looked_at) {
+            missing_.erase(missing);
+            return found->second;
+        }
+        // The same disk under a new name, or a second one that says it is the first: a copy of its
+        // partition table, another path to it, another loop device on its file.
+        lock.unlock();
+        auto still = agent::identify(theirs.node());
+        if (still && still->identity == identity->identity) {
+            return fail(ErrorKind::operator_needed,
+                        "{} says that it is {}, as {} does, which is protected: writes to {} "
+                        "would not be seen; give it an identity of its own, or detach it",
+                        path.native(), identity->identity, theirs.node().native(), path.native());
+        }
+        looked_at = theirs.kernel_name;
+        lock.lock();
     }
     if (workers_.size() >= HERALD_DISKS_MAX) {
         return fail(ErrorKind::operator_needed,
                     "{} disks are protected already, the most there can be", HERALD_DISKS_MAX);
     }
     host_.disks = std::max(host_.disks.load(), workers_.size() + 1);
-    auto worker = std::make_shared<DiskWorker>(host_, std::move(*identity));
-    workers_[id] = worker;
-    return worker;
+    try {
+        auto worker = std::make_shared<DiskWorker>(host_, std::move(*identity), remembered);
+        missing_.erase(missing);
+        workers_[id] = worker;
+        return worker;
+    } catch (const std::system_error& thrown) {
+        return fail(ErrorKind::retry, "{}: no thread for it: {}", path.native(), thrown.what());
+    }
 }
 
 bool Service::stop() {
@@ -245,8 +303,12 @@ bool Service::stop() {
     std::unique_lock lock(lock_);
     given_up_.insert(given_up_.end(), all.begin(), all.end());
     if (!given_up_.empty()) return false;
-    if (!watch_wake_.wait_for(lock, kLastLookMax, [&] { return watch_ended_; })) return false;
-    lock.unlock();
+    if (!watch_wake_.wait_for(lock, kLastLookMax, [&] { return watch_ended_ && looks_ended(); })) {
+        return false;
+    }
+    // Each is at its end.
+    for (auto& [path, look] : looks_) look.thread.join();
+    looks_.clear();
     if (watcher_.joinable()) watcher_.join();
     return true;
 }
@@ -289,9 +351,7 @@ Result<json> Service::answer(const json& request, agent::ControlConnection& conn
                 op.substr(0, 64));
 }
 
-Result<Service::WorkerPtr> Service::find(const json& request) const {
-    const std::string name = text_of(request, "disk");
-    if (name.empty()) return fail(ErrorKind::operator_needed, "the request names no disk");
+Service::WorkerPtr Service::named(const std::string& name) const {
     for (const WorkerPtr& worker : workers()) {
         const agent::DiskIdentity& disk = worker->disk();
         if (name == disk.path || name == disk.kernel_name || name == disk.node() ||
@@ -299,6 +359,13 @@ Result<Service::WorkerPtr> Service::find(const json& request) const {
             return worker;
         }
     }
+    return nullptr;
+}
+
+Result<Service::WorkerPtr> Service::find(const json& request) const {
+    const std::string name = text_of(request, "disk");
+    if (name.empty()) return fail(ErrorKind::operator_needed, "the request names no disk");
+    if (WorkerPtr worker = named(name)) return worker;
     // A link such as /dev/disk/by-id/...
     if (name.front() == '/') {
         if (auto identity = agent::identify(name)) {
@@ -475,34 +542,42 @@ Result<json> Service::protect(const json& request) {
 
 // False: no disk that is away has this path.
 Result<bool> Service::unprotect_missing(const std::string& path) {
+    std::string why;
     {
         const std::lock_guard lock(lock_);
-        if (!missing_.contains(path)) return false;
-    }
-    if (is_configured(path)) {
-        return fail(ErrorKind::operator_needed,
-                    "{} is not attached and is in the configuration: remove its [[disk]] section "
-                    "and restart herald-replicator",
-                    path);
+        const auto missing = missing_.find(path);
+        if (missing == missing_.end()) return false;
+        if (is_configured(path)) {
+            return fail(ErrorKind::operator_needed,
+                        "{} is not attached and is in the configuration: remove its [[disk]] "
+                        "section and restart herald-replicator",
+                        path);
+        }
+        // First: a look at it that is under way protects it only while it is in there.
+        why = missing->second;
+        missing_.erase(missing);
     }
     for (const ChosenDisk& disk : host_.state->chosen()) {
         if (!disk.protect || disk.path != path) continue;
         auto chosen = host_.state->choose({disk.identity, disk.path, false});
-        if (!chosen) return pass(chosen);
+        if (chosen) continue;
+        const std::lock_guard lock(lock_);
+        missing_.emplace(path, why);
+        return pass(chosen);
     }
-    const std::lock_guard lock(lock_);
-    missing_.erase(path);
     return true;
 }
 
 Result<json> Service::unprotect(const json& request) {
-    auto worker = find(request);
-    if (!worker) {
-        auto away = unprotect_missing(text_of(request, "disk"));
+    const std::string name = text_of(request, "disk");
+    // A missing disk may hang: it is not looked at.
+    if (!named(name)) {
+        auto away = unprotect_missing(name);
         if (!away) return pass(away);
         if (*away) return json{{"ok", true}};
-        return pass(worker);
     }
+    auto worker = find(request);
+    if (!worker) return pass(worker);
     const agent::DiskIdentity& disk = (*worker)->disk();
     // Remembered first: a crash half-way must not begin to protect again what is being let go.
     auto chosen = host_.state->choose({disk.identity, disk.node().native(), false});

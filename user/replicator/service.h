@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Service: the disks of one daemon and what the control socket may do with them.
 // Layout of requests and answers: docs/reference/control.md.
-// Callers: handle() from a thread of each connection; the rest from one. Owns: the workers, and a
-// thread that looks for missing disks: a look at a disk that hangs never ends, and nothing else is
-// to wait for it.
-// Failure: an error answer that says what to do; disks do not disturb each other.
+// Callers: handle() from a thread of each connection; the rest from one. Owns: the workers, a
+// thread that watches over the disks that are missing or let go, and one for each look at a missing
+// disk: a look at a disk that hangs never ends, and nothing else is to wait for it. Failure: an
+// error answer that says what to do; disks do not disturb each other.
 #pragma once
 
 #include <condition_variable>
@@ -38,15 +38,28 @@ class Service {
         WorkerPtr worker;
         bool waited_for;  // by the connection that unprotects it; otherwise by the watcher
     };
+    struct Look {
+        std::thread thread;
+        bool ended = false;
+    };
     Result<nlohmann::json> answer(const nlohmann::json& request,
                                   agent::ControlConnection& connection);
     Result<WorkerPtr> find(const nlohmann::json& request) const;
-    Result<WorkerPtr> add(const std::filesystem::path& path);
+    // By what the daemon knows, without a look at any disk; nothing when it is not that.
+    WorkerPtr named(const std::string& name) const;
+    // missing: the path under which the disk is in missing_, so that it is added only if it still
+    // is, and taken out of there.
+    Result<WorkerPtr> add(const std::filesystem::path& path, const std::string& missing = "");
     std::vector<WorkerPtr> workers() const;
     bool stopping() const;
     void watch();
     void look_for_missing();
+    void look_for(const std::string& path);
+    // Protects the disk that is meant by a missing path.
+    Result<void> find_missing(const std::string& path);
     void let_go_of_leaving();
+    void detach_unprotected(std::vector<ChosenDisk>& disks);
+    bool looks_ended() const;
     Result<void> let_go(const WorkerPtr& worker);
     bool is_configured(const std::string& path) const;
     Result<bool> unprotect_missing(const std::string& path);
@@ -63,13 +76,14 @@ class Service {
     Host& host_;
     mutable std::mutex lock_;  // guards all below
     bool stopped_ = false;
-    uint64_t looks_ = 0;  // ended
+    bool looked_ = false;  // the first looks have begun
     bool watch_ended_ = true;
     std::condition_variable watch_wake_;
     std::map<Uuid, WorkerPtr> workers_;
     std::vector<Leaving> leaving_;                // unprotected, and not let go yet
     std::vector<WorkerPtr> given_up_;             // their threads hang: never to be destroyed
     std::map<std::string, std::string> missing_;  // path -> why
+    std::map<std::string, Look> looks_;           // by path, HERALD_DISKS_MAX at most
 
     std::thread watcher_;
 };

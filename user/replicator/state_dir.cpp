@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/replicator/state_dir.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/file.h>
 
 #include <algorithm>
@@ -65,7 +66,55 @@ Result<std::unique_ptr<StateDir>> StateDir::open(const std::filesystem::path& di
             }
         }
     }
+    state->writer_ = std::thread([raw = state.get()] { raw->write_later(); });
     return state;
+}
+
+StateDir::~StateDir() {
+    {
+        const std::lock_guard lock(lock_);
+        stop_ = true;
+        changed_.notify_all();
+    }
+    if (writer_.joinable()) writer_.join();
+}
+
+void StateDir::write_later() {
+    for (;;) {
+        {
+            std::unique_lock lock(lock_);
+            changed_.wait(lock, [&] { return stop_ || !later_.empty(); });
+            if (later_.empty()) return;
+        }
+        const std::lock_guard freeze(freeze_lock_);
+        std::map<Uuid, Later>::node_type next;
+        {
+            const std::lock_guard lock(lock_);
+            if (later_.empty()) continue;  // overtaken by an order, or forgotten
+            next = later_.extract(later_.begin());
+            writing_later_ = true;
+        }
+        write(next.key(), next.mapped());
+        const std::lock_guard lock(lock_);
+        writing_later_ = false;
+        changed_.notify_all();
+    }
+}
+
+void StateDir::write(const Uuid& disk, const Later& later) {
+    if (later.point) {
+        auto saved = replace_file(point_file(disk), as_bytes(to_json(*later.point).dump() + "\n"));
+        if (!saved) spdlog::warn("{}", saved.error().message);
+    }
+    std::error_code ignored;
+    if (later.dropped && order(disk) == later.dropped) {
+        std::filesystem::remove(order_file(disk), ignored);
+    }
+}
+
+bool StateDir::written_by(std::chrono::steady_clock::time_point until) {
+    std::unique_lock lock(lock_);
+    return changed_.wait_until(lock, until, [&] { return later_.empty() && !writing_later_; });
 }
 
 std::vector<ChosenDisk> StateDir::chosen() const {
@@ -75,16 +124,30 @@ std::vector<ChosenDisk> StateDir::chosen() const {
 
 Result<void> StateDir::choose(const ChosenDisk& disk) {
     const std::lock_guard freeze(freeze_lock_);
-    const std::lock_guard lock(lock_);
-    std::vector<ChosenDisk> after = chosen_;
+    std::vector<ChosenDisk> after = chosen();
     std::erase_if(after, [&](const ChosenDisk& d) { return d.identity == disk.identity; });
     after.push_back(disk);
+    return replace_chosen(std::move(after));
+}
+
+Result<void> StateDir::found_at(const std::string& identity, const std::string& path) {
+    const std::lock_guard freeze(freeze_lock_);
+    std::vector<ChosenDisk> after = chosen();
+    for (ChosenDisk& disk : after) {
+        if (disk.protect && disk.identity == identity) disk.path = path;
+    }
+    return replace_chosen(std::move(after));
+}
+
+// Under freeze_lock_: one at a time.
+Result<void> StateDir::replace_chosen(std::vector<ChosenDisk> after) {
     nlohmann::json json{{"disks", nlohmann::json::array()}};
     for (const ChosenDisk& d : after) {
         json["disks"].push_back(
             {{"identity", d.identity}, {"path", d.path}, {"protect", d.protect}});
     }
     auto written = replace_file(dir_ / "disks.json", as_bytes(json.dump(2) + "\n"));
+    const std::lock_guard lock(lock_);
     if (written) chosen_ = std::move(after);
     return written;
 }
@@ -116,9 +179,10 @@ std::optional<PointReport> StateDir::last_point(const Uuid& disk) const {
     return report;
 }
 
-Result<void> StateDir::save_last_point(const Uuid& disk, const PointReport& point) {
-    const std::lock_guard freeze(freeze_lock_);
-    return replace_file(point_file(disk), as_bytes(to_json(point).dump() + "\n"));
+void StateDir::save_last_point(const Uuid& disk, const PointReport& point) {
+    const std::lock_guard lock(lock_);
+    later_[disk].point = point;
+    changed_.notify_all();
 }
 
 std::filesystem::path StateDir::order_file(const Uuid& disk) const {
@@ -135,19 +199,32 @@ std::optional<ResyncHow> StateDir::order(const Uuid& disk) const {
 
 Result<void> StateDir::save_order(const Uuid& disk, ResyncHow how) {
     const std::lock_guard freeze(freeze_lock_);
+    // What is to be dropped is an older one: this one stands.
+    Later older;
+    {
+        const std::lock_guard lock(lock_);
+        const auto found = later_.find(disk);
+        if (found != later_.end()) older.dropped = std::exchange(found->second.dropped, {});
+    }
+    write(disk, older);
     if (order(disk) == ResyncHow::full) return {};
     const nlohmann::json json{{"resync", how == ResyncHow::full ? "full" : "digest"}};
     return replace_file(order_file(disk), as_bytes(json.dump() + "\n"));
 }
 
 void StateDir::drop_order(const Uuid& disk, ResyncHow how) {
-    const std::lock_guard freeze(freeze_lock_);
-    std::error_code ignored;
-    if (order(disk) == how) std::filesystem::remove(order_file(disk), ignored);
+    const std::lock_guard lock(lock_);
+    later_[disk].dropped = how;
+    changed_.notify_all();
 }
 
 void StateDir::forget(const Uuid& disk) {
     const std::lock_guard freeze(freeze_lock_);
+    {
+        const std::lock_guard lock(lock_);
+        later_.erase(disk);
+        changed_.notify_all();
+    }
     std::error_code ignored;
     std::filesystem::remove(point_file(disk), ignored);
     std::filesystem::remove(order_file(disk), ignored);

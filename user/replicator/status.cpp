@@ -39,11 +39,11 @@ Condition condition_of(const DiskStatus& status) {
         return {"stopped", "the replicator is stopping; writes are still tracked",
                 "start herald-replicator"};
     }
-    if (status.disk_silent) {
+    if (status.silent) {
         return {"degraded",
-                fmt::format("the disk has not answered for {} s: what is written to it is noted, "
-                            "and cannot be read",
-                            status.disk_silent->count()),
+                fmt::format("{} has not answered for {} s: what is written to the disk is noted, "
+                            "and is not read meanwhile",
+                            status.silent->what, status.silent->since.count()),
                 "look at the disk, its cable and path, and the kernel's log; Herald goes on by "
                 "itself when it answers"};
     }

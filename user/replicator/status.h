@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "user/replicator/disk_wait.h"
 #include "user/replicator/uploader.h"
 #include "user/tracker/tracker.h"
 
@@ -70,7 +71,7 @@ struct DiskStatus {
     size_t points_waiting = 0;  // asked for, and not begun
     // Set when the disk keeps its thread waiting for longer than one that works would: the facts
     // are from before that.
-    std::optional<std::chrono::seconds> disk_silent;
+    std::optional<DiskWait::Silence> silent;
     WorkerFacts facts;
     Uploader::View server;
     uint64_t now_ns = 0;

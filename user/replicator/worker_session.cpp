@@ -86,11 +86,6 @@ Result<void> DiskWorker::run_session() {
             if (hurry || session_over() || Clock::now() >= next) break;
             wait_until(next);
         } while (true);
-        if (point_to_save_) {
-            auto saved = host_.state->save_last_point(id_, *point_to_save_);
-            if (!saved) spdlog::warn("{}", saved.error().message);
-            point_to_save_.reset();
-        }
     }
     if (stopping()) {
         // What was read already is not read again after the restart.
@@ -104,7 +99,7 @@ Result<void> DiskWorker::run_session() {
             const auto view = uploader_->view();
             const bool done = view.stored >= stream_->last_position();
             if (done || view.ended || view.trouble || Clock::now() >= until) break;
-            wait_until(std::min(until, Clock::now() + kPause));
+            std::this_thread::sleep_for(kPause);  // wait_until() waits for nothing any more
         }
         return attend();
     }

@@ -2,17 +2,22 @@
 // Freezes on real filesystems on loop devices, with the real guardian as a process of its own.
 #include "user/agent/freeze.h"
 
+#include <poll.h>
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <atomic>
 #include <csignal>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "tests/catch.hpp"
 #include "tests/e2e/loop_disk.h"
+#include "user/agent/guardian_wire.h"
+#include "user/agent/unix_socket.h"
 
 using namespace herald;
 using namespace herald::agent;
@@ -352,6 +357,51 @@ TEST_CASE("a guardian that dies while we are frozen is reported; the point is st
     CHECK(report.guardian_lost);
     CHECK_FALSE(report.expired);
     CHECK(writer.until_next_write() < 1s);
+}
+
+// Guards nothing: it answers to arm and probe, and is gone without a thaw, as one that is killed.
+class FalseGuardian {
+  public:
+    explicit FalseGuardian(const std::filesystem::path& socket)
+        : listener_(*listen_unix(socket, SOCK_SEQPACKET, 1)), thread_([this] { run(); }) {}
+    FalseGuardian(const FalseGuardian&) = delete;
+    FalseGuardian& operator=(const FalseGuardian&) = delete;
+    ~FalseGuardian() { thread_.join(); }
+
+  private:
+    void run() {
+        wait_for(listener_.get(), POLLIN, Clock::now() + 10s);
+        const Fd connection(::accept(listener_.get(), nullptr, nullptr));
+        GuardianRequest_wire request{};
+        while (::recv(connection.get(), &request, sizeof request, 0) > 0) {
+            const GuardianReply_wire reply{kGuardianMagic, kGuardianVersion, 0, 0, 0};
+            (void)::send(connection.get(), &reply, sizeof reply, MSG_NOSIGNAL);
+        }
+    }
+    Fd listener_;
+    std::thread thread_;
+};
+
+TEST_CASE("a freeze that is left to the guardian is over at once, and if it dies meanwhile, too") {
+    NEEDS_LOOP_DISKS();
+    TempDir dir;
+    LoopDisk disk(dir.path() / "disk", "400M");
+    MountedAt mounted("ext4", disk.device(), dir.path() / "m");
+    const auto socket = dir.path() / "guardian.sock";
+    std::optional<GuardianProcess> guardian;
+    std::optional<FalseGuardian> false_guardian;
+    SECTION("it thaws") { guardian.emplace(socket); }
+    SECTION("it is killed after its answer") { false_guardian.emplace(socket); }
+    Writer writer(mounted.path());
+    writer.until_next_write();
+    auto frozen = Freezer(socket).freeze(filesystems_on(disk), 5s);
+    REQUIRE(frozen);
+    CHECK(stands_still(writer));
+    frozen->leave_to_guardian();
+    const bool over = writer.until_next_write() < 1s;
+    // A writer that is frozen for ever would hold up the end of this test.
+    if (!over) sh_ok("fsfreeze --unfreeze " + mounted.path().native());
+    CHECK(over);
 }
 
 TEST_CASE("a guardian that is stopped while we are frozen thaws, and the point is refused") {

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <iostream>
 #include <optional>
 #include <thread>
@@ -29,6 +31,30 @@ struct Attached {
     }
     ~Attached() { sh_ok("losetup --detach " + device); }
     std::string device;
+};
+
+// A filesystem whose daemon never answers: stat() of what is in it does not return before the end.
+class HungFolder {
+  public:
+    explicit HungFolder(const char* in = "/tmp")
+        : dir_(std::string(in) + "/herald-hung-XXXXXX"),
+          fuse_(::open("/dev/fuse", O_RDWR | O_CLOEXEC)) {
+        REQUIRE(fuse_);
+        REQUIRE(::mkdtemp(dir_.data()));
+        const auto options = fmt::format("fd={},rootmode=40000,user_id=0,group_id=0", fuse_.get());
+        REQUIRE(::mount("hung", dir_.c_str(), "fuse", MS_NOSUID | MS_NODEV, options.c_str()) == 0);
+    }
+    HungFolder(const HungFolder&) = delete;
+    HungFolder& operator=(const HungFolder&) = delete;
+    ~HungFolder() {
+        ::umount2(dir_.c_str(), MNT_FORCE | MNT_DETACH);
+        ::rmdir(dir_.c_str());
+    }
+    std::string disk() const { return dir_ + "/disk"; }
+
+  private:
+    std::string dir_;
+    Fd fuse_;
 };
 
 // The path under which a disk is protected, or nothing.
@@ -246,23 +272,82 @@ TEST_CASE("a disk plugged in again under another name is found while the replica
 
 TEST_CASE("a look at a disk that never returns holds up neither the others nor the end") {
     NEEDS_PROTECTED_MACHINE();
-    TempDir dir;
-    // A filesystem whose daemon never answers: stat() of what is in it does not return.
-    const Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-    REQUIRE(fuse);
-    REQUIRE(::mount("hung", dir.path().c_str(), "fuse", MS_NOSUID | MS_NODEV,
-                    fmt::format("fd={},rootmode=40000,user_id=0,group_id=0", fuse.get()).c_str()) ==
-            0);
-    struct Unmount {
-        ~Unmount() { ::umount2(dir.c_str(), MNT_FORCE | MNT_DETACH); }
-        std::filesystem::path dir;
-    } const unmount{dir.path()};
-    ProtectedMachine machine("16M",
-                             "\n[[disk]]\npath = \"" + (dir.path() / "disk").native() + "\"\n");
+    // Its path comes behind that of the disk, /dev/loopN, and before it.
+    for (const char* in : {"/tmp", "/dev"}) {
+        INFO(in);
+        const HungFolder hung(in);
+        ProtectedMachine machine("16M", "\n[[disk]]\npath = \"" + hung.disk() + "\"\n");
+        machine.start();
+        machine.wait_clean();
+        machine.replicator().signal(SIGTERM);
+        const auto end = machine.replicator().wait(20s);
+        REQUIRE(end);
+        CHECK(end->status == 0);
+    }
+}
+
+TEST_CASE("a request that looks at a disk that never answers does not hold up the end") {
+    NEEDS_PROTECTED_MACHINE();
+    const HungFolder hung;
+    ProtectedMachine machine("16M");
     machine.start();
     machine.wait_clean();
+    auto client = agent::ControlClient::connect(machine.site().dir() / "run/r.sock");
+    REQUIRE(client);
+    REQUIRE(client->send({{"op", "protect"}, {"path", hung.disk()}}));
+    std::this_thread::sleep_for(300ms);
     machine.replicator().signal(SIGTERM);
     const auto end = machine.replicator().wait(20s);
     REQUIRE(end);
     CHECK(end->status == 0);
+}
+
+TEST_CASE("a missing disk that is unprotected while it is looked for is not protected after all") {
+    NEEDS_PROTECTED_MACHINE();
+    std::optional<HungFolder> hung(std::in_place);
+    ProtectedMachine machine("16M");
+    TempDir dir;
+    const auto file = dir.path() / "chosen";
+    sh("truncate -s 8M " + file.native());
+    const Attached chosen(file);
+    const std::string identity = "loop:" + file.native(), path = hung->disk();
+    std::filesystem::create_directories(machine.state_dir());
+    std::ofstream(machine.state_dir() / "disks.json")
+        << nlohmann::json{{"disks", {{{"identity", identity}, {"path", path}}}}};
+    machine.start();
+    machine.wait_for({{"op", "list"}}, [&](const auto& now) { return now["missing"].size() == 1; });
+    std::this_thread::sleep_for(500ms);  // the look is under way
+    auto let_go = machine.try_ask({{"op", "unprotect"}, {"disk", path}});
+    INFO((let_go ? "" : let_go.error().message));
+    CHECK(let_go);
+    hung.reset();  // the look returns: not there, but the same disk is there under another name
+    std::this_thread::sleep_for(2s);
+    const auto list = machine.ask({{"op", "list"}});
+    CHECK(path_of(list, identity).empty());
+    CHECK(list["missing"].empty());
+    std::ifstream remembered(machine.state_dir() / "disks.json");
+    CHECK(nlohmann::json::parse(remembered)["disks"][0]["protect"] == false);
+}
+
+TEST_CASE(
+    "what is left of a disk that was unprotected before a kill is removed at the next start") {
+    NEEDS_PROTECTED_MACHINE();
+    ProtectedMachine machine("16M");
+    machine.start();
+    machine.wait_clean();
+    const auto before = machine.status();
+    const auto pins = machine.bpf_dir() / before["disk"].get<std::string>();
+    REQUIRE(std::filesystem::exists(pins));
+    machine.kill();
+    // As it is between the choice and the removal.
+    std::ofstream(machine.state_dir() / "disks.json") << nlohmann::json{
+        {"disks",
+         {{{"identity", before["identity"]}, {"path", before["path"]}, {"protect", false}}}}};
+    machine.start();
+    machine.wait_for(
+        {{"op", "list"}}, [&](const auto&) { return !std::filesystem::exists(pins); }, 20s);
+    // And it can be protected anew.
+    machine.ask({{"op", "protect"}, {"path", machine.disk().device()}});
+    machine.wait_clean();
+    REQUIRE(std::filesystem::exists(pins));
 }

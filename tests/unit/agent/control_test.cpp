@@ -213,3 +213,19 @@ TEST_CASE("a server that stops ends its connections, also one that waits in a ha
     server->reset();
     CHECK(closed == 1);
 }
+
+TEST_CASE("a server whose handler does not return says so instead of waiting for it") {
+    test::TempDir dir;
+    std::atomic<bool> go_on{false};
+    auto server = ControlServer::start(dir.path() / "c.sock", [&](const json&, ControlConnection&) {
+        while (!go_on) std::this_thread::sleep_for(1ms);
+    });
+    REQUIRE(server);
+    auto client = ControlClient::connect(dir.path() / "c.sock");
+    REQUIRE(client);
+    REQUIRE(client->send({{"op", "x"}}));
+    std::this_thread::sleep_for(50ms);
+    CHECK_FALSE((*server)->stop(std::chrono::steady_clock::now() + 50ms));
+    go_on = true;
+    CHECK((*server)->stop(std::chrono::steady_clock::now() + 60s));
+}

@@ -8,6 +8,7 @@
 
 using namespace herald;
 using namespace herald::replicator;
+using namespace std::chrono_literals;
 
 TEST_CASE("state directory remembers the choice made last for each disk") {
     test::TempDir dir;
@@ -51,7 +52,7 @@ TEST_CASE("the newest point of a disk outlives a restart, and a damaged file is 
                       {"vfat at /boot/efi: vfat has no freeze"}};
     {
         auto state = StateDir::open(dir.path());
-        REQUIRE((*state)->save_last_point(disk, point));
+        (*state)->save_last_point(disk, point);  // written before its end
     }
     auto state = StateDir::open(dir.path());
     const auto read = (*state)->last_point(disk);
@@ -66,6 +67,55 @@ TEST_CASE("the newest point of a disk outlives a restart, and a damaged file is 
     REQUIRE_FALSE((*state)->last_point(disk));
     (*state)->forget(disk);
     REQUIRE_FALSE((*state)->last_point(disk));
+}
+
+TEST_CASE("a point is saved and an order dropped during a freeze, and written after it") {
+    test::TempDir dir;
+    const Uuid disk = Uuid::random();
+    const auto soon = [] { return std::chrono::steady_clock::now() + 50ms; };
+    auto state = StateDir::open(dir.path());
+    REQUIRE(state);
+    REQUIRE((*state)->save_order(disk, ResyncHow::full));
+    {
+        const FreezeLock::Freeze freeze((*state)->freeze_lock(), 1h, soon());
+        REQUIRE(freeze.began());
+        // Neither waits for the freeze's end.
+        PointReport point;
+        point.name = "p";
+        (*state)->save_last_point(disk, point);
+        (*state)->drop_order(disk, ResyncHow::full);
+        REQUIRE_FALSE((*state)->written_by(soon()));
+        REQUIRE_FALSE((*state)->last_point(disk));
+    }
+    REQUIRE((*state)->written_by(soon() + 10s));
+    REQUIRE((*state)->last_point(disk)->name == "p");
+    REQUIRE_FALSE((*state)->order(disk));
+}
+
+TEST_CASE("an order that comes before an older one is dropped stands") {
+    test::TempDir dir;
+    const Uuid disk = Uuid::random();
+    auto state = StateDir::open(dir.path());
+    REQUIRE(state);
+    REQUIRE((*state)->save_order(disk, ResyncHow::full));
+    (*state)->drop_order(disk, ResyncHow::full);
+    REQUIRE((*state)->save_order(disk, ResyncHow::digest));
+    REQUIRE((*state)->written_by(std::chrono::steady_clock::now() + 10s));
+    REQUIRE((*state)->order(disk) == ResyncHow::digest);
+}
+
+TEST_CASE("a new path is remembered of a disk that is protected, and of no other") {
+    test::TempDir dir;
+    auto state = StateDir::open(dir.path());
+    REQUIRE(state);
+    REQUIRE((*state)->choose({"serial:1", "/dev/sda", true}));
+    REQUIRE((*state)->choose({"serial:2", "/dev/sdb", false}));
+    REQUIRE((*state)->found_at("serial:1", "/dev/sdc"));
+    REQUIRE((*state)->found_at("serial:2", "/dev/sdd"));
+    const auto chosen = (*state)->chosen();
+    REQUIRE(chosen[0].path == "/dev/sdc");
+    REQUIRE(chosen[1].path == "/dev/sdb");
+    REQUIRE_FALSE(chosen[1].protect);
 }
 
 TEST_CASE("a damaged list of disks is refused, naming the file") {

@@ -38,7 +38,7 @@ TEST_CASE("a synchronised disk with an answering server is protected, with no ca
 
 TEST_CASE("a disk that does not answer is not protected, whatever was known of it") {
     DiskStatus status = healthy();
-    status.disk_silent = std::chrono::seconds(35);
+    status.silent = DiskWait::Silence{"the disk", std::chrono::seconds(35)};
     const Condition condition = condition_of(status);
     REQUIRE(condition.state == "degraded");
     REQUIRE(says(condition.cause, "not answered for 35 s"));
