@@ -2,12 +2,13 @@
 /*
  * The set of hot regions: those whose blocks a power cut may leave dirty without a bit on the meta
  * device. One activity-log block holds the whole set.
- * Promise: a write enters only while its regions are in a durable block, and a region leaves the
- * set only by a durable block without it, which is composed only after the region's bitmap block is
- * durable and while no write to it is in flight. Order of the durable steps: bitmap blocks of what
- * retires  <  activity block without them, with what is added activity block with a region   <  the
- * first write to it Callers: under the disk's activity lock. The caller does the writing and says
- * when it is durable. Owns: nothing; the set is one fixed structure of some 24 KiB.
+ * Promise: a write enters only while its regions are in a durable block, and a region leaves the set
+ * only by a durable block without it, which is composed only after the region's bitmap block is durable
+ * and while no write to it is in flight. Order of the durable steps:
+ *     bitmap blocks of what retires  <  activity block without them, with what is added
+ *     activity block with a region   <  the first write to it
+ * Callers: under the disk's activity lock. The caller does the writing and says when it is durable.
+ * Owns: nothing; the set is one fixed structure of some 24 KiB.
  *
  * A region's life: free -> added -> writing -> hot -> retiring -> dropping -> free.
  *   added     wanted; not in a block yet
@@ -21,8 +22,7 @@
 
 #include "types.h"
 
-/* What one block of 4 KiB holds beside its header: hot_max * region = 4 GiB at most to scan after a
- * cut. */
+/* What one block of 4 KiB holds beside its header: hot_max * region = 4 GiB at most to scan after a cut. */
 #define CBT_ACTIVITY_REGIONS_MAX 1007u
 #define CBT_ACTIVITY_BUCKETS 512u
 /* log2 of sectors: 4 MiB. */
@@ -66,27 +66,27 @@ struct cbt_activity {
 };
 
 /* capacity: at most CBT_ACTIVITY_REGIONS_MAX. */
-void cbt_activity_init(struct cbt_activity* activity, u32 capacity);
+void cbt_activity_init(struct cbt_activity *activity, u32 capacity);
 
 /* A write to regions [first, first + count). */
-enum cbt_activity_entry cbt_activity_enter(struct cbt_activity* activity, u32 first, u32 count);
-void cbt_activity_leave(struct cbt_activity* activity, u32 first, u32 count);
+enum cbt_activity_entry cbt_activity_enter(struct cbt_activity *activity, u32 first, u32 count);
+void cbt_activity_leave(struct cbt_activity *activity, u32 first, u32 count);
 
-/* Chooses up to `want` idle regions, longest unused first; their numbers go to `chosen`. How many.
- */
-u32 cbt_activity_retire(struct cbt_activity* activity, u32 want, u32* chosen);
+/* Chooses up to `want` idle regions, longest unused first; their numbers go to `chosen`. How many. */
+u32 cbt_activity_retire(struct cbt_activity *activity, u32 want, u32 *chosen);
 
 /* A block must be written: something is added or retires. */
-static inline bool cbt_activity_is_due(const struct cbt_activity* activity) {
+static inline bool cbt_activity_is_due(const struct cbt_activity *activity)
+{
     return activity->added != 0 || activity->retiring != 0;
 }
 
-/* The next block's regions (room for CBT_ACTIVITY_REGIONS_MAX). The bitmap blocks of what retires
- * are durable by now. One block at a time: `durable` ends it. How many. */
-u32 cbt_activity_compose(struct cbt_activity* activity, u32* numbers);
-void cbt_activity_durable(struct cbt_activity* activity);
+/* The next block's regions (room for CBT_ACTIVITY_REGIONS_MAX). The bitmap blocks of what retires are
+ * durable by now. One block at a time: `durable` ends it. How many. */
+u32 cbt_activity_compose(struct cbt_activity *activity, u32 *numbers);
+void cbt_activity_durable(struct cbt_activity *activity);
 
 /* Is the region in the set, in any state? For tests and status. */
-bool cbt_activity_has(const struct cbt_activity* activity, u32 region);
+bool cbt_activity_has(const struct cbt_activity *activity, u32 region);
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The two generations of the dirty map: `current` takes the bits of new writes, `sealed` waits for
- * the reader's word that all it covers is stored. Promise: the sealed bits may go only when (1)
- * every slot before the sealing is stored, (2) where it needs a scan, the reader scanned it, and
- * (3) a flush of the disk that was issued after both has completed. A generation that needs a scan
- * is sealed only when no write is in flight that has no slot: such a write could reach the disk
- * after the scan has read its blocks. Callers: under the disk's ring lock.
+ * The two generations of the dirty map: `current` takes the bits of new writes, `sealed` waits for the
+ * reader's word that all it covers is stored.
+ * Promise: the sealed bits may go only when (1) every slot before the sealing is stored, (2) where it
+ * needs a scan, the reader scanned it, and (3) a flush of the disk that was issued after both has completed.
+ * A generation that needs a scan is sealed only when no write is in flight that has no slot: such a
+ * write could reach the disk after the scan has read its blocks.
+ * Callers: under the disk's ring lock.
  */
 #ifndef HERALD_CORE_GENERATIONS_H
 #define HERALD_CORE_GENERATIONS_H
@@ -24,37 +25,37 @@ struct cbt_generations {
     bool scanned;
 };
 
-void cbt_generations_init(struct cbt_generations* generations);
+void cbt_generations_init(struct cbt_generations *generations);
 
-static inline void cbt_generations_need_scan(struct cbt_generations* generations) {
+static inline void cbt_generations_need_scan(struct cbt_generations *generations)
+{
     generations->current_flags |= HERALD_CBT_GENERATION_NEEDS_SCAN;
 }
 
 /* `unslotted`: writes in flight without a slot. */
-bool cbt_generations_may_seal(const struct cbt_generations* generations, u32 mode, u64 unslotted);
+bool cbt_generations_may_seal(const struct cbt_generations *generations, u32 mode, u64 unslotted);
 
 /* The caller swaps the bitmaps in the same critical section. */
-void cbt_generations_seal(struct cbt_generations* generations, u64 head);
+void cbt_generations_seal(struct cbt_generations *generations, u64 head);
 
 /* Positions of an acknowledgement; false, and nothing done, when they are not sane. */
-bool cbt_generations_acknowledge(struct cbt_generations* generations, u64 received, u64 stored,
-                                 u64 released_or_head);
+bool cbt_generations_acknowledge(struct cbt_generations *generations, u64 received, u64 stored, u64 released_or_head);
 
-bool cbt_generations_scanned(struct cbt_generations* generations, u64 generation);
+bool cbt_generations_scanned(struct cbt_generations *generations, u64 generation);
 
 /* A flush may be issued now, after which the sealed bits may go. */
-bool cbt_generations_may_flush(const struct cbt_generations* generations);
+bool cbt_generations_may_flush(const struct cbt_generations *generations);
 
 /* Between may_flush and the flush's end. */
-void cbt_generations_flushing(struct cbt_generations* generations);
+void cbt_generations_flushing(struct cbt_generations *generations);
 
 /* The flush failed: later again. */
-void cbt_generations_flush_failed(struct cbt_generations* generations);
+void cbt_generations_flush_failed(struct cbt_generations *generations);
 
 /* The bits are gone. */
-void cbt_generations_cleared(struct cbt_generations* generations);
+void cbt_generations_cleared(struct cbt_generations *generations);
 
 /* A new owner: what the last one released and did not store is known only by its bits. */
-void cbt_generations_owner(struct cbt_generations* generations, u64 tail);
+void cbt_generations_owner(struct cbt_generations *generations, u64 tail);
 
 #endif

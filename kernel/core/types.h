@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Integers, byte order and memory order for code that runs in kernels and in user space.
- * The compiler's atomics are used in both: on aligned words they are plain loads and stores with
- * the order asked for, and need no library.
+ * The compiler's atomics are used in both: on aligned words they are plain loads and stores with the
+ * order asked for, and need no library.
  */
 #ifndef HERALD_CORE_TYPES_H
 #define HERALD_CORE_TYPES_H
@@ -28,7 +28,8 @@ typedef __u64 u64;
 #define cbt_load(from) __atomic_load_n((from), __ATOMIC_RELAXED)
 
 /* Little-endian on disk. */
-static inline u32 cbt_le32(u32 value) {
+static inline u32 cbt_le32(u32 value)
+{
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     return __builtin_bswap32(value);
 #else
@@ -36,7 +37,8 @@ static inline u32 cbt_le32(u32 value) {
 #endif
 }
 
-static inline u64 cbt_le64(u64 value) {
+static inline u64 cbt_le64(u64 value)
+{
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     return __builtin_bswap64(value);
 #else

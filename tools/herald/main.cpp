@@ -227,7 +227,8 @@ class CommandLine {
                 [this](const std::string& text) {
                     if (const auto time = parse_time(text)) restore_.point.time_ns = *time;
                 },
-                "The newest at or before a moment: RFC 3339, or '2026-11-23 14:05[:06]' local time; "
+                "The newest at or before a moment: RFC 3339, or '2026-11-23 14:05[:06]' local "
+                "time; "
                 "of an ordered stream any boundary, not only points")
             ->type_name("TIME")
             ->check(CLI::Validator([](std::string& text) { return check_moment(text); }, ""));

@@ -64,8 +64,8 @@ void print_text(const Restored& done, const std::filesystem::path& to) {
     const std::string which = done.point.id.is_nil()
                                   ? fmt::format("position {}", done.point.position)
                                   : to_string(done.point.id);
-    fmt::print("point     {}  {}  {}{}{}\n", which, local_time(done.point.time_ns), done.point.consistency,
-               done.point.name.empty() ? "" : "  ", done.point.name);
+    fmt::print("point     {}  {}  {}{}{}\n", which, local_time(done.point.time_ns),
+               done.point.consistency, done.point.name.empty() ? "" : "  ", done.point.name);
     fmt::print("bytes     {} ({}), from {} in {} segments\n", done.point.disk_bytes,
                human_bytes(done.point.disk_bytes), human_bytes(done.work.segment_bytes),
                done.work.segments);
@@ -119,11 +119,11 @@ Result<wire::PointInfo> boundary_of(ApiClient& client, const wire::DiskInfo& dis
     uint64_t looked_bytes = 0;
     vault::BoundaryChoice choice{options.position, {}};
     if (!options.position) choice.time_ns = options.point.time_ns;
-    auto found = vault::find_boundary(segments, disk.disk, choice,
-                                      [&](uint64_t bytes) -> Result<void> {
-                                          progress.update(looked_bytes += bytes);
-                                          return check_interrupt();
-                                      });
+    auto found =
+        vault::find_boundary(segments, disk.disk, choice, [&](uint64_t bytes) -> Result<void> {
+            progress.update(looked_bytes += bytes);
+            return check_interrupt();
+        });
     if (!found) return pass(found);
     progress.set_total(found->stream_bytes);
     progress.update(found->stream_bytes);

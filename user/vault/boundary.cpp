@@ -16,9 +16,9 @@ class Walk {
 
     // True when it was found: what follows need not be looked at.
     Result<bool> segment(const wire::SegmentInfo& info, const Bytes& bytes) {
-        const std::string name = fmt::format("segment {} (positions {} to {})",
-                                             to_string(info.segment), info.first_position,
-                                             info.last_position);
+        const std::string name =
+            fmt::format("segment {} (positions {} to {})", to_string(info.segment),
+                        info.first_position, info.last_position);
         if (bytes.size() != info.bytes || to_hex(xxh3_128(bytes).bytes) != info.digest) {
             return fail(ErrorKind::corrupt, "{}: its {} bytes are not what was stored", name,
                         bytes.size());

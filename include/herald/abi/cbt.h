@@ -71,31 +71,30 @@ enum herald_cbt_mode {
 /* Why a mode, a gap or a refusal. Values never change their meaning; new ones go to the end. */
 enum herald_cbt_cause {
     HERALD_CBT_CAUSE_NONE = 0,
-    HERALD_CBT_CAUSE_ACTIVATED = 1,    /* map: no reader has come yet */
-    HERALD_CBT_CAUSE_PAYLOAD_FULL = 2, /* extents */
-    HERALD_CBT_CAUSE_SLOTS_FULL = 3,   /* map */
-    HERALD_CBT_CAUSE_NO_MEMORY = 4, /* map: the rings could not be allocated, or are over the cap */
-    HERALD_CBT_CAUSE_CLIMBED = 5,   /* the rings have room again */
-    HERALD_CBT_CAUSE_NO_META = 6,   /* gap: table line has `-`, nothing outlives an activation */
-    HERALD_CBT_CAUSE_META_NEW = 7,  /* gap: first activation on this meta device */
+    HERALD_CBT_CAUSE_ACTIVATED = 1,       /* map: no reader has come yet */
+    HERALD_CBT_CAUSE_PAYLOAD_FULL = 2,    /* extents */
+    HERALD_CBT_CAUSE_SLOTS_FULL = 3,      /* map */
+    HERALD_CBT_CAUSE_NO_MEMORY = 4,       /* map: the rings could not be allocated, or are over the cap */
+    HERALD_CBT_CAUSE_CLIMBED = 5,         /* the rings have room again */
+    HERALD_CBT_CAUSE_NO_META = 6,         /* gap: table line has `-`, nothing outlives an activation */
+    HERALD_CBT_CAUSE_META_NEW = 7,        /* gap: first activation on this meta device */
     HERALD_CBT_CAUSE_META_UNREADABLE = 8, /* gap: no whole superblock, bitmap or activity log */
     HERALD_CBT_CAUSE_META_WRITE = 9,      /* gap: a meta write failed, persistence is given up */
     HERALD_CBT_CAUSE_META_SLOW = 10,      /* gap: a meta write missed its deadline, likewise */
     HERALD_CBT_CAUSE_META_FULL = 11,      /* gap: the disk outgrew the meta device, likewise */
     HERALD_CBT_CAUSE_CHANGED = 12,        /* gap: the watched ranges changed while nobody tracked */
-    HERALD_CBT_CAUSE_WATCH_OPEN = 13,   /* gap: cannot be told, the stop came amid writes to them */
-    HERALD_CBT_CAUSE_WATCH_READ = 14,   /* gap: the watched ranges cannot be read */
-    HERALD_CBT_CAUSE_NOT_DETACHED = 15, /* gap: the table was removed, and not by unprotect */
-    HERALD_CBT_CAUSE_NOT_ORDERED = 16,  /* tag: downgraded, the disk's mode is not ordered */
-    HERALD_CBT_CAUSE_NO_SLOT = 17,      /* tag: refused, no slot is free */
-    HERALD_CBT_CAUSE_NO_DISK = 18,      /* no such disk */
-    HERALD_CBT_CAUSE_SUSPENDED = 19,    /* hold: refused or ended by a suspend */
-    HERALD_CBT_CAUSE_EXPIRED = 20,      /* hold: its deadline passed */
-    HERALD_CBT_CAUSE_HELD = 21,         /* hold: another one is in effect */
+    HERALD_CBT_CAUSE_WATCH_OPEN = 13,     /* gap: cannot be told, the stop came amid writes to them */
+    HERALD_CBT_CAUSE_WATCH_READ = 14,     /* gap: the watched ranges cannot be read */
+    HERALD_CBT_CAUSE_NOT_DETACHED = 15,   /* gap: the table was removed, and not by unprotect */
+    HERALD_CBT_CAUSE_NOT_ORDERED = 16,    /* tag: downgraded, the disk's mode is not ordered */
+    HERALD_CBT_CAUSE_NO_SLOT = 17,        /* tag: refused, no slot is free */
+    HERALD_CBT_CAUSE_NO_DISK = 18,        /* no such disk */
+    HERALD_CBT_CAUSE_SUSPENDED = 19,      /* hold: refused or ended by a suspend */
+    HERALD_CBT_CAUSE_EXPIRED = 20,        /* hold: its deadline passed */
+    HERALD_CBT_CAUSE_HELD = 21,           /* hold: another one is in effect */
     HERALD_CBT_CAUSE_RESIZED = 22,
-    HERALD_CBT_CAUSE_DETACHED = 23, /* gap: unprotect took the tracker out, and it is back */
-    HERALD_CBT_CAUSE_PERSISTENCE_LOST =
-        24, /* gap: an earlier activation had given persistence up */
+    HERALD_CBT_CAUSE_DETACHED = 23,       /* gap: unprotect took the tracker out, and it is back */
+    HERALD_CBT_CAUSE_PERSISTENCE_LOST = 24, /* gap: an earlier activation had given persistence up */
     HERALD_CBT_CAUSE_COUNT = 25,
 };
 
@@ -104,10 +103,10 @@ enum herald_cbt_kind {
     HERALD_CBT_WRITE_ZEROES = 2,
     HERALD_CBT_DISCARD = 3, /* content undefined until written */
     HERALD_CBT_SECURE_ERASE = 4,
-    HERALD_CBT_TAG = 5,    /* id: the caller's; argument: its flags */
-    HERALD_CBT_RESIZE = 6, /* sector: sectors now; argument: sectors before */
-    HERALD_CBT_REREAD = 7, /* content not known: read the range */
-    HERALD_CBT_MODE = 8,   /* sectors: mode before; payload_bytes: 0; argument: mode from here on */
+    HERALD_CBT_TAG = 5,        /* id: the caller's; argument: its flags */
+    HERALD_CBT_RESIZE = 6,     /* sector: sectors now; argument: sectors before */
+    HERALD_CBT_REREAD = 7,     /* content not known: read the range */
+    HERALD_CBT_MODE = 8,       /* sectors: mode before; payload_bytes: 0; argument: mode from here on */
     HERALD_CBT_ACTIVATION = 9, /* id: of the tracking; argument: number of the activation */
 };
 
@@ -120,10 +119,8 @@ enum herald_cbt_state {
 
 /* Flags of a slot. */
 #define HERALD_CBT_SLOT_FUA 0x1u       /* was written through */
-#define HERALD_CBT_SLOT_NO_EFFECT 0x2u /* the device refused this discard or erase as unsupported \
-                                        */
-#define HERALD_CBT_SLOT_INEXACT \
-    0x4u /* nobounce: the payload is a copy of a buffer that may change */
+#define HERALD_CBT_SLOT_NO_EFFECT 0x2u /* the device refused this discard or erase as unsupported */
+#define HERALD_CBT_SLOT_INEXACT 0x4u   /* nobounce: the payload is a copy of a buffer that may change */
 #define HERALD_CBT_SLOT_DOWNGRADED 0x8u /* a tag in a mode that is not ordered */
 
 /*
@@ -132,11 +129,9 @@ enum herald_cbt_state {
  * acquire, stop at RESERVED, and then read the rest.
  */
 struct herald_cbt_slot_abi {
-    __u64
-        time_ns; /* unique and increasing over all disks of the machine; CLOCK_REALTIME or later */
+    __u64 time_ns; /* unique and increasing over all disks of the machine; CLOCK_REALTIME or later */
     __u64 sector;
-    /* Free-running: the data is at payload & (payload_bytes - 1) of the payload area, never
-     * wrapped. */
+    /* Free-running: the data is at payload & (payload_bytes - 1) of the payload area, never wrapped. */
     __u64 payload;
     __u32 sectors;
     /* Of a write: sectors * 512, or 0: the data is not here, read the range. */
@@ -161,8 +156,7 @@ enum herald_cbt_persistence {
 
 /* Flags of a generation. */
 #define HERALD_CBT_GENERATION_EXISTS 0x1u
-/* Its blocks are to be read and stored before its bits go: storing the slots does not cover them.
- */
+/* Its blocks are to be read and stored before its bits go: storing the slots does not cover them. */
 #define HERALD_CBT_GENERATION_NEEDS_SCAN 0x2u
 /* Acknowledged; a flush of the disk is under way before its bits go. */
 #define HERALD_CBT_GENERATION_CLEARING 0x4u
@@ -180,7 +174,7 @@ struct herald_cbt_header_abi {
     __u64 features;
     __u64 slots;
     __u64 payload_bytes;
-    __u64 activation;  /* number of the activation, from the meta device */
+    __u64 activation; /* number of the activation, from the meta device */
     __u8 tracking[16]; /* id of the tracking: of the meta device, else random */
     __u8 reserved0[64];
 
@@ -201,8 +195,7 @@ struct herald_cbt_header_abi {
     __u32 sealed_flags;
     __u32 current_flags;
     __u64 current_generation;
-    __u32 gap; /* cause; not NONE: the dirty map does not cover what happened before this activation
-                */
+    __u32 gap; /* cause; not NONE: the dirty map does not cover what happened before this activation */
     __u32 persistence;
     __u32 persistence_cause;
     __u32 reserved1;
@@ -221,14 +214,12 @@ struct herald_cbt_header_abi {
 
 #define HERALD_CBT_HEADER_MAGIC 0x52544243u /* "CBTR" */
 
-/* Offsets for mmap (PROT_READ, MAP_SHARED) of the owner's file, each area whole or from its start.
- */
+/* Offsets for mmap (PROT_READ, MAP_SHARED) of the owner's file, each area whole or from its start. */
 #define HERALD_CBT_MMAP_HEADER 0ull
 #define HERALD_CBT_MMAP_SLOTS (1ull << 32)
 #define HERALD_CBT_MMAP_PAYLOAD (1ull << 40)
 
-/* ---- ioctls. `size` is that of the structure; what is reserved, and unknown flags, must be 0.
- * ---- */
+/* ---- ioctls. `size` is that of the structure; what is reserved, and unknown flags, must be 0. ---- */
 
 /* A disk, by the number of its dm device. */
 struct herald_cbt_disk_abi {
@@ -242,7 +233,7 @@ struct herald_cbt_info_abi {
     __u32 version;
     __u32 disks;
     __u64 features;
-    __u64 time_ns;      /* the driver's clock: every later slot has a greater time */
+    __u64 time_ns; /* the driver's clock: every later slot has a greater time */
     __u64 memory_bytes; /* of rings and maps, over all disks */
     __u64 memory_bytes_max;
 };
@@ -288,8 +279,7 @@ struct herald_cbt_own_abi {
 };
 
 /* Owner. `drained` is what the reader has read, `events` the header's that it has looked at: poll()
- * answers POLLIN when the slot at `drained` is there and not reserved, POLLPRI when events differ.
- */
+ * answers POLLIN when the slot at `drained` is there and not reserved, POLLPRI when events differ. */
 struct herald_cbt_release_abi {
     __u32 size;
     __u32 flags;
@@ -305,9 +295,9 @@ struct herald_cbt_release_abi {
 #define HERALD_CBT_ACK_SCANNED 0x2u
 
 /*
- * Owner. Neither position goes backwards. A position may pass a slot without payload, and an
- * aborted one, only when the range was read after the slot's commit and that is received (stored)
- * too; or after HERALD_CBT_MARK of the range.
+ * Owner. Neither position goes backwards. A position may pass a slot without payload, and an aborted
+ * one, only when the range was read after the slot's commit and that is received (stored) too; or
+ * after HERALD_CBT_MARK of the range.
  */
 struct herald_cbt_ack_abi {
     __u32 size;
@@ -391,8 +381,8 @@ struct herald_cbt_map_abi {
     __u32 which;
     __u32 reserved;
     __u64 first_block; /* a multiple of 64 */
-    __u64 blocks; /* in: room in the buffer, at most 8 * HERALD_CBT_MAP_BYTES_MAX; out: copied */
-    __u64 buffer; /* address; 0 with blocks = 0 asks for the fields below only */
+    __u64 blocks;      /* in: room in the buffer, at most 8 * HERALD_CBT_MAP_BYTES_MAX; out: copied */
+    __u64 buffer;      /* address; 0 with blocks = 0 asks for the fields below only */
     /* out */
     __u64 generation;
     __u64 dirty_blocks; /* set in the whole bitmap; counted by each call that starts at block 0 */
@@ -435,9 +425,9 @@ struct herald_cbt_stats_abi {
     __u64 again; /* REQ_NOWAIT refused */
     __u64 aborted;
     __u64 unresolved;
-    __u64 mode_ns[3]; /* time in map, extents, ordered */
-    __u64 sank[3];    /* times that the mode sank to it; the last is 0 */
-    __u64 causes[32]; /* changes of mode, gaps and refusals by enum herald_cbt_cause */
+    __u64 mode_ns[3];  /* time in map, extents, ordered */
+    __u64 sank[3];     /* times that the mode sank to it; the last is 0 */
+    __u64 causes[32];  /* changes of mode, gaps and refusals by enum herald_cbt_cause */
     __u64 slots_used;
     __u64 slots_used_max;
     __u64 payload_used;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The set of hot regions: its bounds, and a model of the meta device that is cut at every step.
-// Each wrong order of the durable steps must turn the model's invariant red.
+// The set of hot regions: its bounds, and a model of the meta device that is cut at every step. Each
+// wrong order of the durable steps must turn the model's invariant red.
 #include <algorithm>
 #include <memory>
 #include <random>
@@ -20,12 +20,10 @@ enum class Order {
 };
 
 // Invariant: whatever of the blocks being written has landed, the region of every write that was
-// submitted is in the log or its bit is in the bitmap. (Nothing is ever acknowledged here: no bit
-// goes.)
+// submitted is in the log or its bit is in the bitmap. (Nothing is ever acknowledged here: no bit goes.)
 class Model {
   public:
-    Model(Order order, unsigned seed)
-        : order_(order), random_(seed), set_(std::make_unique<cbt_activity>()) {
+    Model(Order order, unsigned seed) : order_(order), random_(seed), set_(std::make_unique<cbt_activity>()) {
         cbt_activity_init(set_.get(), kCapacity);
     }
 
@@ -75,8 +73,7 @@ class Model {
                     u32 chosen[kCapacity];
                     u32 count = 0;
                     if (set_->used == kCapacity || random_() % 3 == 0)
-                        count = cbt_activity_retire(set_.get(), 1 + static_cast<u32>(random_()) % 2,
-                                                    chosen);
+                        count = cbt_activity_retire(set_.get(), 1 + static_cast<u32>(random_()) % 2, chosen);
                     chosen_.assign(chosen, chosen + count);
                     if (!cbt_activity_is_due(set_.get())) break;
                     phase_ = 1;
@@ -102,8 +99,7 @@ class Model {
         u32 retiring = set_->retiring;
         auto answer = cbt_activity_enter(set_.get(), write.first, write.count);
         rescued_ += set_->retiring < retiring;
-        if (answer == CBT_ACTIVITY_ENTERED ||
-            (order_ == Order::kWriteBeforeLog && answer == CBT_ACTIVITY_WAIT))
+        if (answer == CBT_ACTIVITY_ENTERED || (order_ == Order::kWriteBeforeLog && answer == CBT_ACTIVITY_WAIT))
             submit(write);
         else if (parked_.size() < 8)
             parked_.push_back(write);
@@ -175,8 +171,7 @@ TEST_CASE("a full set answers so, and retires what was unused longest") {
     auto set = std::make_unique<cbt_activity>();
     cbt_activity_init(set.get(), CBT_ACTIVITY_REGIONS_MAX + 5);
     u32 numbers[CBT_ACTIVITY_REGIONS_MAX];
-    for (u32 i = 0; i < CBT_ACTIVITY_REGIONS_MAX; i++)
-        REQUIRE(cbt_activity_enter(set.get(), i * 7, 1) == CBT_ACTIVITY_WAIT);
+    for (u32 i = 0; i < CBT_ACTIVITY_REGIONS_MAX; i++) REQUIRE(cbt_activity_enter(set.get(), i * 7, 1) == CBT_ACTIVITY_WAIT);
     CHECK(cbt_activity_enter(set.get(), 1, 1) == CBT_ACTIVITY_FULL);
     CHECK(cbt_activity_compose(set.get(), numbers) == CBT_ACTIVITY_REGIONS_MAX);
     CHECK(cbt_activity_enter(set.get(), 7, 1) == CBT_ACTIVITY_WAIT);

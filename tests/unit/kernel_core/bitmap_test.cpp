@@ -30,8 +30,7 @@ TEST_CASE("bits are those of the blocks that were set, clipped to the map") {
                 for (u64 i = first; i < first + count && i < kBlocks; i++) model.insert(i);
         }
         REQUIRE(cbt_bitmap_count(&bitmap) == model.size());
-        for (u64 i = 0; i < kBlocks; i += 1 + random() % 50)
-            REQUIRE(cbt_bitmap_test(&bitmap, i) == model.contains(i));
+        for (u64 i = 0; i < kBlocks; i += 1 + random() % 50) REQUIRE(cbt_bitmap_test(&bitmap, i) == model.contains(i));
     }
     cbt_bitmap_set(&bitmap, 5, ~0ull);
     CHECK(cbt_bitmap_count(&bitmap) >= kBlocks - 5);

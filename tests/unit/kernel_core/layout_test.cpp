@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The blocks of a meta device: torn anywhere, the one before counts; nothing insane gets through;
-// the worked example of docs/formats/dirty_map.md.
+// The blocks of a meta device: torn anywhere, the one before counts; nothing insane gets through; the
+// worked example of docs/formats/dirty_map.md.
 #include <cstring>
 #include <functional>
 #include <random>
@@ -25,8 +25,7 @@ Block activity_block(u64 sequence, u32 first) {
     std::vector<u32> numbers(CBT_ACTIVITY_REGIONS_MAX);
     for (u32 i = 0; i < numbers.size(); i++) numbers[i] = first + i;
     Block block(CBT_META_BLOCK_BYTES);
-    cbt_activity_encode(numbers.data(), static_cast<u32>(numbers.size()), sequence, kTracking,
-                        block.data());
+    cbt_activity_encode(numbers.data(), static_cast<u32>(numbers.size()), sequence, kTracking, block.data());
     return block;
 }
 
@@ -67,14 +66,12 @@ struct Kind {
 
 std::vector<Kind> kinds() {
     return {
-        {"superblock", CBT_META_SUPERBLOCK, superblock_block(5, CBT_META_ACTIVE),
-         superblock_block(6, CBT_META_CLEAN), superblock_block(4, CBT_META_NEW)},
-        {"cookie", CBT_META_COOKIE, cookie_block(5, 'a'), cookie_block(6, 'b'),
-         cookie_block(4, 'c')},
-        {"activity", CBT_META_ACTIVITY, activity_block(5, 7), activity_block(6, 100000),
-         activity_block(4, 3000000)},
-        {"bitmap", CBT_META_BITMAP, bitmap_block(5, 0xaaaaaaaaaaaaaaaa),
-         bitmap_block(6, 0x5555555555555555), bitmap_block(4, 0x123456789)},
+        {"superblock", CBT_META_SUPERBLOCK, superblock_block(5, CBT_META_ACTIVE), superblock_block(6, CBT_META_CLEAN),
+         superblock_block(4, CBT_META_NEW)},
+        {"cookie", CBT_META_COOKIE, cookie_block(5, 'a'), cookie_block(6, 'b'), cookie_block(4, 'c')},
+        {"activity", CBT_META_ACTIVITY, activity_block(5, 7), activity_block(6, 100000), activity_block(4, 3000000)},
+        {"bitmap", CBT_META_BITMAP, bitmap_block(5, 0xaaaaaaaaaaaaaaaa), bitmap_block(6, 0x5555555555555555),
+         bitmap_block(4, 0x123456789)},
     };
 }
 
@@ -107,8 +104,7 @@ TEST_CASE("every torn prefix of every block recovers to the block before it") {
     for (const Kind& kind : kinds()) {
         for (size_t bytes = 0; bytes <= CBT_META_BLOCK_BYTES; bytes++) {
             Block first = kind.older;
-            std::copy(kind.now.begin(), kind.now.begin() + static_cast<std::ptrdiff_t>(bytes),
-                      first.begin());
+            std::copy(kind.now.begin(), kind.now.begin() + static_cast<std::ptrdiff_t>(bytes), first.begin());
             torn(kind, first);
         }
     }
@@ -121,8 +117,7 @@ TEST_CASE("every choice of written sectors of every block recovers to the block 
             for (unsigned sector = 0; sector < 8; sector++)
                 if (choice >> sector & 1)
                     std::copy_n(kind.now.begin() + sector * 512, 512, first.begin() + sector * 512);
-            // Where the old and the new sectors are alike the block may be whole: then it is one of
-            // the two.
+            // Where the old and the new sectors are alike the block may be whole: then it is one of the two.
             if (first == kind.older) {
                 Block pair = first;
                 pair.insert(pair.end(), kind.before.begin(), kind.before.end());
@@ -164,8 +159,7 @@ TEST_CASE("superblock, activity, cookie and bitmap come back as they were") {
     Block activity = activity_block(1, 50);
     std::vector<u32> numbers(CBT_ACTIVITY_REGIONS_MAX);
     u32 count = 0;
-    REQUIRE(cbt_activity_decode(activity.data(), 50 + CBT_ACTIVITY_REGIONS_MAX, numbers.data(),
-                                &count));
+    REQUIRE(cbt_activity_decode(activity.data(), 50 + CBT_ACTIVITY_REGIONS_MAX, numbers.data(), &count));
     CHECK(count == CBT_ACTIVITY_REGIONS_MAX);
     CHECK(numbers.back() == 50 + CBT_ACTIVITY_REGIONS_MAX - 1);
 
@@ -226,8 +220,7 @@ TEST_CASE("a formatted meta device has one whole block of each pair, and reads a
     u64 blocks = cbt_meta_blocks(sectors);
     REQUIRE(blocks == 14);
     std::vector<u8> device(blocks * CBT_META_BLOCK_BYTES, 0xee);
-    for (u64 i = 0; i < blocks; i++)
-        cbt_meta_format(sectors, kTracking, i, device.data() + i * CBT_META_BLOCK_BYTES);
+    for (u64 i = 0; i < blocks; i++) cbt_meta_format(sectors, kTracking, i, device.data() + i * CBT_META_BLOCK_BYTES);
     cbt_superblock out{};
     REQUIRE(cbt_superblock_decode(device.data(), &out));
     CHECK(out.state == CBT_META_NEW);
@@ -235,8 +228,7 @@ TEST_CASE("a formatted meta device has one whole block of each pair, and reads a
     CHECK(std::memcmp(out.tracking, kTracking, 16) == 0);
     u64 sequence = 0;
     CHECK(cbt_meta_newest(device.data() + 2 * 4096, CBT_META_COOKIE, 0, kTracking, &sequence) == 1);
-    CHECK(cbt_meta_newest(device.data() + 4 * 4096, CBT_META_ACTIVITY, 0, kTracking, &sequence) ==
-          1);
+    CHECK(cbt_meta_newest(device.data() + 4 * 4096, CBT_META_ACTIVITY, 0, kTracking, &sequence) == 1);
     std::vector<u64> words(cbt_bitmap_words(cbt_blocks_of_sectors(sectors)));
     for (u64 i = 0; i < 3; i++) {
         u8* pair = device.data() + (8 + 2 * i) * 4096;
@@ -251,12 +243,11 @@ TEST_CASE("the worked example of docs/formats/dirty_map.md is what is written") 
     Block block(CBT_META_BLOCK_BYTES);
     cbt_activity_encode(numbers, 2, 7, kTracking, block.data());
     const u8 expected[] = {
-        0x43, 0x42, 0x4d, 0x54, 0x69, 0x2e, 0x5a, 0x7a, 0x01, 0x00, 0x03, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a,
-        0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x03, 0x00,
-        0x00, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x43, 0x42, 0x4d, 0x54, 0x69, 0x2e, 0x5a, 0x7a, 0x01, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x02, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     };
     Block got(block.begin(), block.begin() + sizeof(expected));
     CHECK(got == Block(expected, expected + sizeof(expected)));

@@ -84,8 +84,7 @@ TEST_CASE("acknowledgements that go back, pass the head or pass received are ref
     CHECK(generations.stored == 3);
 }
 
-TEST_CASE(
-    "a generation that needs a scan waits for the climb, for unslotted writes and for the scan") {
+TEST_CASE("a generation that needs a scan waits for the climb, for unslotted writes and for the scan") {
     cbt_generations generations{};
     cbt_generations_init(&generations);
     cbt_generations_need_scan(&generations);

@@ -31,9 +31,7 @@ struct Ring {
         change.payload_bytes = payload_bytes;
         return cbt_ring_push(&ring, &change, payload, ++time);
     }
-    void commit(u64 number) {
-        cbt_slot_commit(cbt_ring_slot(&ring, number), HERALD_CBT_COMMITTED, 0);
-    }
+    void commit(u64 number) { cbt_slot_commit(cbt_ring_slot(&ring, number), HERALD_CBT_COMMITTED, 0); }
 
     std::unique_ptr<herald_cbt_header_abi> header;
     std::vector<herald_cbt_slot_abi> slots;
@@ -46,8 +44,7 @@ struct Ring {
 TEST_CASE("the limits of the driver's ABI are those of the rest") {
     STATIC_REQUIRE(HERALD_CBT_SECTOR_BYTES == HERALD_SECTOR_BYTES);
     STATIC_REQUIRE(HERALD_CBT_BLOCK_BYTES == HERALD_BLOCK_BYTES);
-    STATIC_REQUIRE((HERALD_CBT_SECTOR_BYTES << HERALD_CBT_BLOCK_SECTORS_SHIFT) ==
-                   HERALD_BLOCK_BYTES);
+    STATIC_REQUIRE((HERALD_CBT_SECTOR_BYTES << HERALD_CBT_BLOCK_SECTORS_SHIFT) == HERALD_BLOCK_BYTES);
     STATIC_REQUIRE(HERALD_CBT_DISK_SECTORS_MAX * HERALD_CBT_SECTOR_BYTES == HERALD_DISK_BYTES_MAX);
     STATIC_REQUIRE(HERALD_CBT_WRITE_BYTES_MAX == HERALD_RECORD_DATA_BYTES_MAX);
 }
@@ -65,13 +62,11 @@ TEST_CASE("payload never wraps and never overlaps what is not released") {
         u32 bytes = (1 + random() % 40) * 512;
         u32 alignment = bytes >= 4096 ? 4096 : 512;
         u64 start = 0;
-        if (cbt_ring_slots_free(&ring.ring) > 0 &&
-            cbt_ring_payload_fits(&ring.ring, bytes, alignment, &start)) {
+        if (cbt_ring_slots_free(&ring.ring) > 0 && cbt_ring_payload_fits(&ring.ring, bytes, alignment, &start)) {
             REQUIRE(start % alignment == 0);
             REQUIRE((start & (kBytes - 1)) + bytes <= kBytes);
             for (const Held& other : held)
-                REQUIRE(
-                    (start >= other.start + other.bytes && start + bytes <= other.start + kBytes));
+                REQUIRE((start >= other.start + other.bytes && start + bytes <= other.start + kBytes));
             wrapped += start >= kBytes && (start & (kBytes - 1)) == 0;
             u64 number = ring.push(step, HERALD_CBT_COMMITTED, bytes, start);
             held.push_back({number, start, bytes});
@@ -130,8 +125,8 @@ TEST_CASE("an unresolved write's payload outlives its slot until the device is d
 }
 
 // Two producers, one reader, two slots. A producer: reserve (one step, as it is under the lock),
-// copy its data in two halves, submit, commit. The reader: load head, look at the next slot, read
-// its data, release. Every order of these steps is walked, with the states met before left out.
+// copy its data in two halves, submit, commit. The reader: load head, look at the next slot, read its data,
+// release. Every order of these steps is walked, with the states met before left out.
 namespace {
 
 struct World {
@@ -189,8 +184,7 @@ struct Walk {
                 change.argument = static_cast<u64>(me.writes + 1);
                 change.state = HERALD_CBT_RESERVED;
                 me.slot = cbt_ring_push(&world.ring, &change, 0, cbt_clock_next(&world.clock, 100));
-                for (int i = 0; i < world.completions; i++)
-                    wrong |= world.completed_slots[i] >= me.slot;
+                for (int i = 0; i < world.completions; i++) wrong |= world.completed_slots[i] >= me.slot;
                 wrapped += me.slot >= 2;
                 me.step = 1;
                 return true;
@@ -228,8 +222,7 @@ struct Walk {
                     return false;
                 }
                 u8 expected = static_cast<u8>(slot.sector * 16 + slot.argument);
-                wrong |= world.data[me.next & 1][0] != expected ||
-                         world.data[me.next & 1][1] != expected;
+                wrong |= world.data[me.next & 1][0] != expected || world.data[me.next & 1][1] != expected;
                 wrong |= slot.time_ns <= me.time;
                 me.time = slot.time_ns;
                 me.next++;
@@ -248,8 +241,7 @@ struct Walk {
         World key = world;
         key.ring.header = nullptr;
         key.ring.slots = nullptr;
-        if (!seen.insert(std::string(reinterpret_cast<const char*>(&key), sizeof(key))).second)
-            return;
+        if (!seen.insert(std::string(reinterpret_cast<const char*>(&key), sizeof(key))).second) return;
         bool moved = false;
         for (int who = 0; who < 3; who++) {
             World next = world;
@@ -280,8 +272,7 @@ struct Walk {
 
 }  // namespace
 
-TEST_CASE(
-    "every interleaving of two producers and a reader on two slots is read whole and in order") {
+TEST_CASE("every interleaving of two producers and a reader on two slots is read whole and in order") {
     Walk walk;
     walk.writes = 2;
     walk.run();
@@ -311,8 +302,7 @@ TEST_CASE("threads: what producers push under a lock a reader sees whole without
             bool pushed = false;
             {
                 std::lock_guard guard(lock);
-                if (released.load() > ring.ring.tail)
-                    REQUIRE(cbt_ring_release(&ring.ring, released.load(), CBT_NO_PIN));
+                if (released.load() > ring.ring.tail) REQUIRE(cbt_ring_release(&ring.ring, released.load(), CBT_NO_PIN));
                 if (cbt_ring_slots_free(&ring.ring) > 0) {
                     number = ring.push(base + i);
                     pushed = true;
@@ -331,8 +321,7 @@ TEST_CASE("threads: what producers push under a lock a reader sees whole without
     bool wrong = false;
     for (u64 next = 0; next < 2 * kWrites;) {
         u64 head = cbt_load_acquire(&ring.header->head);
-        if (next == head ||
-            cbt_load_acquire(&ring.slots[next % kSlots].state) == HERALD_CBT_RESERVED) {
+        if (next == head || cbt_load_acquire(&ring.slots[next % kSlots].state) == HERALD_CBT_RESERVED) {
             std::this_thread::yield();
             continue;
         }

@@ -30,8 +30,7 @@ struct Host : vault::SegmentProvider {
         infos.push_back(info);
         files[info.first_position] = segment.bytes;
     }
-    Result<std::vector<wire::SegmentInfo>> segments(const Uuid&, uint64_t after,
-                                                    size_t) override {
+    Result<std::vector<wire::SegmentInfo>> segments(const Uuid&, uint64_t after, size_t) override {
         for (const auto& info : infos) {
             if (info.last_position > after) return std::vector{info};
         }
@@ -60,7 +59,7 @@ TEST_CASE_METHOD(Host, "every boundary of an ordered span is found, and none wit
     stream.scan_end().write(0, 512, 2).write(512, 512, 3);  // 4 to 6
     cut();
     stream.mode(StreamMode::map).mode(StreamMode::ordered);  // 7, 8
-    stream.scan_begin(2).write(0, 512, 4);                    // 9, 10
+    stream.scan_begin(2).write(0, 512, 4);                   // 9, 10
     cut();
     stream.scan_end(2).write(0, 512, 5);  // 11, 12
     cut();
