@@ -31,7 +31,19 @@ void Agent::attach() {
     reads_.clear();
     point_.reset();
     machine_.frozen = false;
-    tracker_.emplace(machine_);
+    passing_ = false;
+    tags_.clear();
+    driver_ = nullptr;
+    tracker_.reset();
+    if (machine_.ordered) {
+        auto attached = tracker::CbtTracker::attach({[this] { return machine_.producer.open(); },
+                                                     test::CbtProducer::device(0), host_.disk});
+        if (!attached) violated("attach: {}", attached.error().message);
+        driver_ = attached->get();
+        tracker_ = std::move(*attached);
+    } else {
+        tracker_ = std::make_unique<MachineTracker>(machine_);
+    }
     StreamOptions options;
     options.machine = host_.machine;
     options.disk = host_.disk;
@@ -55,9 +67,10 @@ std::optional<uint64_t> Agent::waits_until() const {
 }
 
 bool Agent::idle() const {
+    if (driver_ && driver_->counters()->open_extents > 0) return false;
     return phase_ == Phase::streaming && !stream_->scanning() && !point_ && !point_wanted_ &&
            session_->unstored_segments() == 0 && !session_->ended() &&
-           machine_.pinned.continuity.acked_position == stream_->last_position();
+           tracker_->continuity().acked_position == stream_->last_position();
 }
 
 std::string Agent::describe() {
@@ -66,7 +79,7 @@ std::string Agent::describe() {
         "{}, acknowledged {}, blocks live {}, to do {}, in flight {}, writes {}",
         name_, int(phase_), stream_->scanning(), point_ ? int(point_->stage) : -1, reads_.size(),
         session_ ? session_->unstored_segments() : 0, deadlines_.size(), stream_->last_position(),
-        machine_.pinned.continuity.acked_position, tracker_->map().live_blocks(),
+        tracker_->continuity().acked_position, tracker_->map().live_blocks(),
         tracker_->map().todo_blocks(), tracker_->map().in_flight_blocks(), machine_.writes.size());
 }
 
@@ -111,6 +124,7 @@ void Agent::await_grant() {
     hand_over();
     next_block_ = 0;
     digests_asked_at_ = 0;
+    if (verdict->baseline != Baseline::continues) compared_ = true;
     phase_ = verdict->baseline == Baseline::compare ? Phase::comparing : Phase::streaming;
 }
 
@@ -162,7 +176,7 @@ void Agent::hand_over() {
     auto closed = stream_->take_closed();
     if (!closed) violated("take closed segments: {}", closed.error().message);
     for (SegmentPtr& segment : *closed) {
-        host_.oracle.made(*segment);
+        host_.oracle.made(*segment, machine_.history.shared());
         session_->add(std::move(segment));
     }
 }
@@ -172,6 +186,8 @@ void Agent::end_session() {
     const Failure cause = *session_->ended();
     host_.trace.add("{}: the session ended: {}: {}", name_, to_string(cause.kind), cause.message);
     reads_.clear();
+    passing_ = false;
+    tags_.clear();
     refuse_point("the session ended");
     if (cause.kind != FailureKind::fenced) {
         expect(stream_->distrust(cause.message), "distrust");
@@ -193,14 +209,68 @@ void Agent::stream_step() {
     attend();
     if (session_->ended()) return end_session();
     if (point_) return point_step();
+    if (driver_ && host_.random.chance(0.5)) {
+        emit_changes();
+        if (phase_ != Phase::streaming) return;
+    }
+    if (passing_) {
+        if (!stream_->scan_passed()) return;
+        passing_ = false;
+        expect(stream_->finish_scan(false, now_ns()), "end the scan");
+        hand_over();
+        return;
+    }
     if (!stream_->scanning()) return between_scans();
     if (copy_step()) end_pass(false);
+}
+
+bool Agent::held_back() const { return session_->unstored_segments() >= kUnstoredSegmentsMax; }
+
+void Agent::emit_changes() {
+    // Room comes back with acknowledgements of what was closed.
+    if (held_back()) return;
+    auto emitted = stream_->emit_changes(1 + host_.random.below(8 * kCellBytes));
+    if (!emitted) {
+        gap_found(emitted.error());
+        return;
+    }
+    for (auto tag = tags_.begin(); tag != tags_.end();) {
+        const auto place = stream_->tag_place(*tag);
+        if (place) {
+            host_.oracle.placed(*tag, session_->grant()->epoch, place->refusal);
+            host_.trace.add("{}: tag at position {}: {}", name_, place->position,
+                            place->refusal.empty() ? "lands" : place->refusal);
+            tag = tags_.erase(tag);
+        } else {
+            ++tag;
+        }
+    }
+    expect(stream_->close_aged(now_ns()), "close");
+    hand_over();
+}
+
+bool Agent::request_tag() {
+    hrl::Tag tag;
+    tag.id = host_.random.id();
+    tag.name = "tag";
+    tag.consistency = hrl::Consistency::crash;
+    auto requested = stream_->request_tag(tag);
+    if (!requested) {
+        host_.trace.add("{}: no tag: {}", name_, requested.error().message);
+        return false;
+    }
+    point_wanted_ = false;
+    tags_.insert(tag.id);
+    return true;
 }
 
 void Agent::between_scans() {
     // The next pass is not due yet.
     if (host_.random.chance(0.7)) return;
-    if (machine_.pinned.continuity.synced &&
+    if (driver_ && (point_wanted_ || (!host_.calm && host_.random.chance(0.2))) && request_tag()) {
+        return;
+    }
+    if (!driver_ && tracker_->continuity().synced &&
         (point_wanted_ || (!host_.calm && host_.random.chance(0.4)))) {
         point_wanted_ = false;
         // Small on purpose: a disk of a few blocks is to need several passes, too.
@@ -243,7 +313,7 @@ Bytes Agent::bytes_of(const Read& read) const {
 bool Agent::copy_step() {
     Random& random = host_.random;
     bool nothing_left = false;
-    const bool held_back = session_->unstored_segments() >= kUnstoredSegmentsMax;
+    const bool held_back = this->held_back();
     for (Read& read : reads_) look_again(read);
     if (reads_.size() < kReadsMax && !held_back && (reads_.empty() || random.chance(0.5))) {
         const auto chunks = stream_->take(2 * kBlockBytes);
@@ -275,6 +345,10 @@ void Agent::end_pass(bool quiescent) {
         auto settled = stream_->settle();
         if (!settled) {
             gap_found(settled.error());
+            return;
+        }
+        if (driver_) {
+            passing_ = true;
             return;
         }
     }

@@ -17,6 +17,7 @@
 #include "user/replicator/catch_up.h"
 #include "user/replicator/disk_stream.h"
 #include "user/replicator/session.h"
+#include "user/tracker/cbt_tracker.h"
 
 namespace herald::sim {
 
@@ -54,6 +55,8 @@ class Agent {
     bool idle() const;
     // What it is doing, for the report of a history that does not converge.
     std::string describe();
+    // Whether a session of this process began with a compare or a whole scan.
+    bool compared() const { return compared_; }
     void want_point() { point_wanted_ = true; }
 
   private:
@@ -78,6 +81,9 @@ class Agent {
     void between_scans();
     bool copy_step();
     void end_pass(bool quiescent);
+    bool held_back() const;
+    void emit_changes();
+    bool request_tag();
     void point_step();
     void refuse_point(const char* why);
     void end_session();
@@ -94,12 +100,16 @@ class Agent {
     Machine& machine_;
     std::string name_;
     uint64_t life_ = 0;  // of one session; answers to another one are not ours
-    std::optional<MachineTracker> tracker_;
+    std::unique_ptr<tracker::Tracker> tracker_;
+    tracker::CbtTracker* driver_ = nullptr;  // of an ordered machine
     std::optional<replicator::DiskStream> stream_;
     std::optional<replicator::Session> session_;
     wire::SessionRequest request_;
     Phase phase_ = Phase::idle;
     std::vector<Read> reads_;
+    bool compared_ = false;
+    bool passing_ = false;  // the scan's reads are done, its end has not been reached
+    std::set<Uuid> tags_;   // requested
     std::optional<Point> point_;
     bool point_wanted_ = false;
     std::optional<Bytes> digests_;

@@ -5,8 +5,61 @@
 #include <iterator>
 
 #include "tests/sim/trace.h"
+#include "user/tracker/cbt_cookie.h"
 
 namespace herald::sim {
+
+namespace {
+constexpr uint64_t kSectorsPerCell = kCellBytes / HERALD_SECTOR_BYTES;
+}  // namespace
+
+void Machine::make_ordered(Random& random) {
+    ordered = true;
+    // Small: most histories are to see them full.
+    producer.add_disk(disk_bytes / HERALD_SECTOR_BYTES, 16u << random.below(3),
+                      (128u << 10) << random.below(3));
+    history = OwnHistory(std::make_shared<History>(cells));
+}
+
+tracker::Continuity Machine::continuity() const {
+    if (!ordered) return pinned.continuity;
+    return tracker::decode_cookie(producer.disk(0).cookie).value_or(tracker::Continuity{});
+}
+
+// False: it would be parked behind another one, and is not begun.
+bool Machine::submit_ordered(Write& write, Random& random) {
+    const uint64_t sector = write.first * kSectorsPerCell;
+    const uint64_t end =
+        std::min((write.first + write.count) * kSectorsPerCell, disk_bytes / HERALD_SECTOR_BYTES);
+    if (producer.parks(0, sector, end - sector)) return false;
+    const uint64_t content = write.left.begin()->second;
+    const bool zeroes = content == 0 && random.chance(0.5);
+    Bytes data;
+    if (!zeroes) {
+        data = expand(std::vector<uint64_t>(write.count, content), write.first, disk_bytes);
+    }
+    const auto submitted = producer.submit(0, zeroes ? HERALD_CBT_WRITE_ZEROES : HERALD_CBT_WRITE,
+                                           sector, end - sector, data);
+    write.driver_id = submitted.id;
+    write.time_ns = submitted.time_ns;
+    write.fails = random.chance(0.02);
+    write.hangs = random.chance(0.02);
+    const bool slotted = producer.disk(0).writes.at(submitted.id).slot.has_value();
+    for (const auto& [cell, version] : write.left) {
+        history->wrote(cell, version, write.time_ns,
+                       slotted && !write.fails && !write.hangs ? write.time_ns : History::kNever);
+    }
+    return true;
+}
+
+void Machine::complete_ordered(Write& write) {
+    const bool slotted = producer.disk(0).writes.at(write.driver_id).slot.has_value();
+    const uint64_t ended = producer.complete(0, write.driver_id, !write.fails);
+    if (write.fails || (slotted && !write.hangs)) return;
+    for (uint64_t cell = write.first; cell < write.first + write.count; ++cell) {
+        history->certain(cell, write.time_ns, ended);
+    }
+}
 
 void Machine::begin_write(Random& random, uint64_t& version) {
     Write write;
@@ -18,13 +71,24 @@ void Machine::begin_write(Random& random, uint64_t& version) {
     const bool zero = random.chance(0.15);
     const uint64_t content = zero ? 0 : ++version;
     for (uint64_t cell = from; cell < from + count; ++cell) write.left[cell] = content;
+    write.first = from;
+    write.count = count;
     const uint64_t id = next_write++;
-    pinned.submit(id, write.block);
+    if (ordered) {
+        if (!submit_ordered(write, random)) return;
+    } else {
+        pinned.submit(id, write.block);
+    }
     writes[id] = std::move(write);
 }
 
 void Machine::advance(uint64_t id, Random& random) {
     Write& write = writes.at(id);
+    if (write.hangs && random.chance(0.95)) {
+        if (random.chance(0.1)) producer.give_up_waiting(0, write.driver_id);
+        return;
+    }
+    if (write.fails && random.chance(0.4)) write.left.clear();
     if (!write.left.empty()) {
         const auto next =
             std::next(write.left.begin(), std::ptrdiff_t(random.below(write.left.size())));
@@ -32,11 +96,16 @@ void Machine::advance(uint64_t id, Random& random) {
         write.left.erase(next);
         return;
     }
-    pinned.complete(id);
+    if (ordered) {
+        complete_ordered(write);
+    } else {
+        pinned.complete(id);
+    }
     writes.erase(id);
 }
 
 void Machine::step_writes(Random& random, uint64_t& version, bool may_begin) {
+    if (ordered && random.chance(0.3)) producer.tick(0);
     const bool begin = may_begin && !frozen && writes.size() < 4 && random.chance(0.35);
     if (begin) {
         begin_write(random, version);
@@ -57,9 +126,19 @@ void Machine::reboot(Random& random) {
         for (const auto& [cell, version] : write->second.left) {
             if (random.chance(0.5)) cells[cell] = version;
         }
+        if (ordered) {
+            for (uint64_t i = 0; i < write->second.count; ++i) {
+                history->certain(write->second.first + i, write->second.time_ns, History::kNever);
+            }
+        }
         writes.erase(write);
     }
     pinned = test::Pinned(blocks());
+    if (ordered) {
+        const bool keeps_meta = random.chance(0.7);
+        producer.power_cut(0,
+                           keeps_meta ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_META_UNREADABLE);
+    }
     frozen = false;
     events_lost = false;
 }

@@ -3,14 +3,17 @@
 // the pinned memory of the tracker. It is a value: a copy is a snapshot or a clone.
 // The disk is a row of cells, four to a block; a cell's content is a version number repeated, 0 is
 // zeroes. A write is submitted (mark), changes its cells one by one, and completes (mark), as the
-// eBPF tracker sees it.
+// eBPF tracker sees it; of an ordered machine, as the driver dm_cbt does, whose memory and meta
+// device are the producer's. There a write may also fail, or hang and end much later.
 // Callers: one thread.
 #pragma once
 
 #include <map>
 #include <vector>
 
+#include "tests/cbt_producer.h"
 #include "tests/memory_tracker.h"
+#include "tests/sim/history.h"
 #include "tests/sim/random.h"
 #include "user/base/bytes.h"
 
@@ -29,9 +32,17 @@ struct Machine {
         : disk_bytes(bytes),
           cells(cells_of(bytes)),
           pinned((bytes + kBlockBytes - 1) / kBlockBytes) {}
+    // With the content that the disk has by now.
+    void make_ordered(Random& random);
 
     struct Write {
         uint64_t block = 0;
+        bool fails = false;
+        bool hangs = false;
+        uint64_t time_ns = 0;  // of its submission, by the driver's clock
+        uint64_t driver_id = 0;
+        uint64_t first = 0;  // cells
+        uint64_t count = 0;
         std::map<uint64_t, uint64_t> left;  // cell -> version, not on the disk yet
     };
 
@@ -42,8 +53,19 @@ struct Machine {
     uint64_t next_write = 1;
     bool frozen = false;
     bool events_lost = false;  // counted in the pinned memory, weighed by the next drain
+    bool ordered = false;
+    test::CbtProducer producer;
+    OwnHistory history{nullptr};
 
     uint64_t blocks() const { return pinned.blocks; }
+    // What outlives the process.
+    bool dirty(uint64_t block) const {
+        return ordered ? producer.disk(0).is_dirty(block) : pinned.dirty(block);
+    }
+    bool has_gap() const {
+        return ordered ? producer.disk(0).gap != HERALD_CBT_CAUSE_NONE : pinned.gap.has_value();
+    }
+    tracker::Continuity continuity() const;
     // One step of one write; new ones begin unless frozen. `version` is used by a new one.
     void step_writes(Random& random, uint64_t& version, bool may_begin);
     bool being_written(uint64_t block) const;
@@ -55,6 +77,8 @@ struct Machine {
 
   private:
     void begin_write(Random& random, uint64_t& version);
+    bool submit_ordered(Write& write, Random& random);
+    void complete_ordered(Write& write);
     void advance(uint64_t id, Random& random);
 };
 

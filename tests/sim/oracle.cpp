@@ -7,8 +7,26 @@ namespace herald::sim {
 
 using hrl::RecordKind;
 
-void Oracle::made(const hrl::Segment& segment) {
-    made_[xxh3_128(segment.bytes)] = {segment.header.epoch, segment.header.first_position};
+void Oracle::made(const hrl::Segment& segment, std::shared_ptr<const History> history) {
+    made_[xxh3_128(segment.bytes)] = {segment.header.epoch, segment.header.first_position,
+                                      std::move(history)};
+}
+
+// Where a point could land, the image is what a power cut at that moment could have left.
+void Oracle::check_boundary(const hrl::Record& record, const History& history) {
+    auto verdict = state_.observe(record);
+    if (!verdict) violated("the stream's state: {}", verdict.error().message);
+    if (state_.mode() != hrl::StreamMode::ordered || !state_.refusal().empty()) return;
+    ++boundaries_;
+    for (uint64_t cell = 0; cell < image_.size(); ++cell) {
+        if (history.allows(cell, image_[cell], record.time_ns)) continue;
+        violated(
+            "order_within_machine: position {} ({}) is restorable, and its block {} has version "
+            "{}, "
+            "which no power cut at {} could have left:{}",
+            record.position, hrl::to_string(record.kind), cell / kCellsPerBlock, image_[cell],
+            record.time_ns, history.describe(cell));
+    }
 }
 
 void Oracle::granted(const wire::SessionRequest& request, const vault::GrantReply& reply) {
@@ -52,13 +70,19 @@ void Oracle::apply(Server& server, const vault::SegmentRow& row) {
         violated("torn_is_refused: position {} holds the segment of another place",
                  row.first_position);
     }
+    state_.begin_segment(disk_bytes_);
+    const History* const history = made->second.history.get();
     auto summary = hrl::verify_segment(
         hrl::memory_source(object->second, row.object), [&](const hrl::Record& r) -> Result<void> {
             if (r.kind == RecordKind::tag) {
                 auto tag = hrl::decode_tag(r.data);
                 if (tag) images_[tag->id] = image_;
+                tag_epochs_[r.position] = row.epoch;
             }
-            if (r.kind != RecordKind::write && r.kind != RecordKind::zeroes) return {};
+            if (r.kind != RecordKind::write && r.kind != RecordKind::zeroes) {
+                if (history) check_boundary(r, *history);
+                return {};
+            }
             ++data_records_;
             for (uint64_t at = r.offset; at < r.offset + r.length;) {
                 const uint64_t end = std::min(at + kCellBytes, r.offset + r.length);
@@ -67,6 +91,7 @@ void Oracle::apply(Server& server, const vault::SegmentRow& row) {
                                               : collapse(r.data.subspan(at - r.offset, end - at));
                 at = end;
             }
+            if (history) check_boundary(r, *history);
             return {};
         });
     if (!summary) violated("torn_is_refused: {}", summary.error().message);
@@ -96,6 +121,16 @@ void Oracle::committed(Server& server, const vault::Commit& commit) {
 void Oracle::check_points(Server& server) {
     auto points = server.catalog->points(disk_);
     for (const vault::PointRow& point : *points) {
+        // Checked as every boundary is; one that was requested before a crash nobody placed.
+        if (ordered_) {
+            const auto placed = placed_.find({point.id, tag_epochs_[point.position]});
+            if (placed != placed_.end() && !placed->second.empty()) {
+                violated("the tag at position {} landed, its replicator says: {}", point.position,
+                         placed->second);
+            }
+            accepted_.insert(point.id);
+            continue;
+        }
         const auto source = points_.find(point.id);
         if (source == points_.end()) {
             violated("exact_at_point: nobody took the point at position {}", point.position);
@@ -113,6 +148,8 @@ void Oracle::check_points(Server& server) {
     }
     auto refused = server.catalog->refused_tags(disk_, 1);
     for (const vault::PointRow& tag : *refused) {
+        const auto placed = placed_.find({tag.id, tag_epochs_[tag.position]});
+        if (ordered_ && (placed == placed_.end() || !placed->second.empty())) continue;
         violated("the tag at position {} was refused: {}", tag.position, tag.refusal);
     }
 }
@@ -138,9 +175,9 @@ void Oracle::rewound(Server& server) {
 }
 
 void Oracle::check_dirty(const Machine& machine, const char* name, const Server& server) const {
-    const tracker::Continuity& ours = machine.pinned.continuity;
+    const tracker::Continuity ours = machine.continuity();
     // A gap is known: all is dirty.
-    if (machine.pinned.gap || machine.events_lost || ours.session.is_nil()) return;
+    if (machine.has_gap() || machine.events_lost || ours.session.is_nil()) return;
     const vault::MemoryDisk* disk = entry(server);
     if (!disk) violated("dirty_or_delivered: {} trusts its map, the server has no disk", name);
     const vault::DiskRow& row = disk->row;
@@ -156,7 +193,7 @@ void Oracle::check_dirty(const Machine& machine, const char* name, const Server&
     if (!current || row.head < ours.acked_position || !sent) return;
     for (uint64_t cell = 0; cell < image_.size(); ++cell) {
         const uint64_t block = cell / kCellsPerBlock;
-        if (image_[cell] == machine.cells[cell] || machine.pinned.dirty(block) ||
+        if (image_[cell] == machine.cells[cell] || machine.dirty(block) ||
             machine.being_written(block)) {
             continue;
         }
@@ -185,6 +222,7 @@ void Oracle::check_stored(Server& server, bool replay) {
     if (rows != rows_) violated("acked_is_kept: the catalog's segments are not what was committed");
     if (!replay) return;
     head_ = 0;
+    state_ = {};
     image_.assign(image_.size(), 0);
     images_.clear();
     for (const auto& [first, row] : disk->segments) apply(server, row);

@@ -24,13 +24,18 @@ struct Figures {
     uint64_t commits = 0;
     uint64_t points = 0;
     uint64_t calm_steps_max = 0;
+    // Of ordered machines.
+    uint64_t boundaries = 0;
+    uint64_t sank_to_extents = 0;
+    uint64_t sank_to_map = 0;
 
     Figures& operator+=(const Figures& other);
 };
 
 class World {
   public:
-    explicit World(uint64_t seed);
+    // ordered: the machine's tracker sees the order of writes.
+    World(uint64_t seed, bool ordered);
     ~World();
 
     void run();
@@ -83,6 +88,7 @@ class World {
     double crash_chance(const char* step, double base) const;
 
     uint64_t seed_;
+    bool ordered_;
     Random random_;
     Trace trace_;
     Plan plan_;

@@ -223,9 +223,15 @@ class CommandLine {
                 [this](const std::string& text) {
                     if (const auto time = parse_time(text)) restore_.point.time_ns = *time;
                 },
-                "The newest at or before a moment: RFC 3339, or '2026-11-23 14:05[:06]' local time")
+                "The newest at or before a moment: RFC 3339, or '2026-11-23 14:05[:06]' local "
+                "time; "
+                "of an ordered stream any boundary, not only points")
             ->type_name("TIME")
             ->check(CLI::Validator([](std::string& text) { return check_moment(text); }, ""));
+        which
+            ->add_option("--position", restore_.position,
+                         "As the stream left it behind this record, where that is restorable")
+            ->type_name("N");
         which->require_option(1);
         sub->add_option("--to", restore_.to, "Image file to make, or block device to overwrite")
             ->type_name("PATH")
@@ -239,6 +245,7 @@ class CommandLine {
             "  herald restore /dev/sda --latest --to web1.img\n"
             "  herald restore 3f2a91c0 --point 77ab12cd --to web1.img --sha256\n"
             "  herald restore /dev/sda --time '2026-11-23 14:05' --to /dev/sdb --force\n"
+            "  herald restore /dev/sda --position 48123 --to web1.img\n"
             "\nA mounted or otherwise used device, or one smaller than the disk, is always "
             "refused.\n");
         sub->callback([this] { verb_ = [this] { return run_restore(common_, restore_); }; });

@@ -11,6 +11,7 @@
 #include "tools/herald/verbs.h"
 #include "user/base/output.h"
 #include "user/base/terminal.h"
+#include "user/vault/boundary.h"
 
 namespace herald::cli {
 
@@ -43,6 +44,7 @@ void print_json(const Restored& done, const std::filesystem::path& to) {
     nlohmann::ordered_json json{{"disk", to_string(done.disk.disk)},
                                 {"name", done.disk.name},
                                 {"point", to_string(done.point.id)},
+                                {"position", done.point.position},
                                 {"point_name", done.point.name},
                                 {"time_ns", done.point.time_ns},
                                 {"time", rfc3339_time(done.point.time_ns)},
@@ -60,9 +62,11 @@ void print_json(const Restored& done, const std::filesystem::path& to) {
 
 void print_text(const Restored& done, const std::filesystem::path& to) {
     print_out("restored  {} to {}\n", done.disk.name, to.native());
-    print_out("point     {}  {}  {}{}{}\n", to_string(done.point.id),
-              local_time(done.point.time_ns), done.point.consistency,
-              done.point.name.empty() ? "" : "  ", done.point.name);
+    const std::string which = done.point.id.is_nil()
+                                  ? fmt::format("position {}", done.point.position)
+                                  : to_string(done.point.id);
+    print_out("point     {}  {}  {}{}{}\n", which, local_time(done.point.time_ns),
+              done.point.consistency, done.point.name.empty() ? "" : "  ", done.point.name);
     print_out("bytes     {} ({}), from {} in {} segments\n", done.point.disk_bytes,
               human_bytes(done.point.disk_bytes), human_bytes(done.work.segment_bytes),
               done.work.segments);
@@ -105,6 +109,34 @@ Result<Restored> write_image(ApiClient& client, const wire::DiskInfo& disk,
     return done;
 }
 
+// A record boundary, as a point that nobody named: the stream is read for it.
+Result<wire::PointInfo> boundary_of(ApiClient& client, const wire::DiskInfo& disk,
+                                    const RestoreOptions& options, uint64_t& segment_bytes) {
+    HttpSegments segments(
+        client, options.position.value_or(UINT64_MAX),
+        [](const std::string& notice) { print_out(stderr, "\nherald: {}\n", notice); });
+    Progress progress("look", disk.stored_bytes);
+    uint64_t looked_bytes = 0;
+    vault::BoundaryChoice choice{options.position, {}};
+    if (!options.position) choice.time_ns = options.point.time_ns;
+    auto found =
+        vault::find_boundary(segments, disk.disk, choice, [&](uint64_t bytes) -> Result<void> {
+            progress.update(looked_bytes += bytes);
+            return check_interrupt();
+        });
+    if (!found) return pass(found);
+    progress.set_total(found->stream_bytes);
+    progress.update(found->stream_bytes);
+    progress.finish();
+    segment_bytes = found->stream_bytes;
+    wire::PointInfo point;
+    point.position = found->position;
+    point.time_ns = found->time_ns;
+    point.disk_bytes = found->disk_bytes;
+    point.consistency = hrl::to_string(hrl::Consistency::crash);
+    return point;
+}
+
 }  // namespace
 
 Result<void> run_restore(const CommonOptions& common, const RestoreOptions& options) {
@@ -119,12 +151,20 @@ Result<void> run_restore(const CommonOptions& common, const RestoreOptions& opti
     if (!disk) return pass(disk);
     const auto points = (*client)->points(disk->disk);
     if (!points) return pass(points);
-    const auto point = select_point(*points, options.point);
+    const bool ordered = disk->mode != hrl::to_string(hrl::StreamMode::unordered);
+    uint64_t segment_bytes = 0;
+    Result<wire::PointInfo> point;
+    if (options.position || (options.point.time_ns && ordered)) {
+        point = boundary_of(**client, *disk, options, segment_bytes);
+    } else {
+        point = select_point(*points, options.point);
+        if (point) segment_bytes = bytes_up_to(*points, *point);
+    }
     if (!point) return pass(point, fmt::format("disk {}", disk->name));
 
     auto image = ImageFile::open(options.to, point->disk_bytes, options.force);
     if (!image) return pass(image);
-    auto done = write_image(**client, *disk, *point, bytes_up_to(*points, *point), *image, options);
+    auto done = write_image(**client, *disk, *point, segment_bytes, *image, options);
     if (!done) {
         Error error = done.error();
         const char* remedy =

@@ -21,6 +21,7 @@ struct CommonOptions {
 struct RestoreOptions {
     std::string disk;
     PointChoice point;
+    std::optional<uint64_t> position;  // instead of a point: behind this record
     std::filesystem::path to;
     bool force = false;
     bool sha256 = false;

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "user/agent/disk_identity.h"
 
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <optional>
 
+#include "herald/abi/cbt.h"
 #include "herald/limits.h"
 #include "user/agent/disk_names.h"
 #include "user/agent/mounts.h"
@@ -59,6 +62,22 @@ std::string disks_below(const fs::path& sysfs, unsigned nesting = 0) {
         if (out.find(name) == std::string::npos) out += (out.empty() ? "" : ", ") + name;
     }
     return out;
+}
+
+// The driver dm_cbt tracks this device-mapper device: then it is a disk of its own.
+bool driver_tracks(uint64_t number_major, uint64_t number_minor) {
+    auto file = open_file("/dev/" HERALD_CBT_DEVICE, O_RDWR);
+    if (!file) return false;
+    std::vector<herald_cbt_row_abi> rows(HERALD_CBT_DISKS_MAX);
+    herald_cbt_list_abi list{};
+    list.size = sizeof list;
+    list.rows = std::bit_cast<uintptr_t>(rows.data());
+    list.capacity = HERALD_CBT_DISKS_MAX;
+    if (::ioctl(file->get(), HERALD_CBT_LIST, &list) != 0) return false;
+    rows.resize(std::min<size_t>(rows.size(), list.count));
+    return std::any_of(rows.begin(), rows.end(), [&](const herald_cbt_row_abi& row) {
+        return row.disk.major == number_major && row.disk.minor == number_minor;
+    });
 }
 
 Result<void> refuse_stacked(const fs::path& path, const fs::path& sysfs, const std::string& name) {
@@ -113,8 +132,12 @@ Result<DiskIdentity> identify(const fs::path& path) {
     DiskIdentity disk;
     disk.path = path;
     disk.kernel_name = sysfs.filename().native();
-    auto accepted = refuse_stacked(path, sysfs, disk.kernel_name);
-    if (!accepted) return pass(accepted);
+    disk.by_driver =
+        fs::exists(sysfs / "dm", error) && driver_tracks(major(st.st_rdev), minor(st.st_rdev));
+    if (!disk.by_driver) {
+        auto accepted = refuse_stacked(path, sysfs, disk.kernel_name);
+        if (!accepted) return pass(accepted);
+    }
     disk.major = major(st.st_rdev);
     disk.minor = minor(st.st_rdev);
     disk.diskseq = sysfs_number(sysfs / "diskseq");
@@ -143,6 +166,12 @@ Result<DiskIdentity> identify(const fs::path& path) {
     const std::string backing = read_sysfs(sysfs / "loop/backing_file");
     if (!backing.empty()) {
         disk.identity = "loop:" + backing;
+        return disk;
+    }
+    // A volume is named by whoever made it (LVM gives it an id), whatever disks it lies on.
+    if (disk.by_driver) {
+        const std::string uuid = read_sysfs(sysfs / "dm/uuid");
+        disk.identity = "dm:" + (uuid.empty() ? read_sysfs(sysfs / "dm/name") : uuid);
         return disk;
     }
     disk.identity = hardware_name(sysfs);

@@ -45,7 +45,8 @@ struct DiskIdentity {
     uint32_t logical_block_bytes = 512;
     uint64_t diskseq = 0;  // a new number each time media or backing file change; 0: unknown
     bool read_only = false;
-    std::string identity;               // "wwn:...", "serial:...", "gpt:GUID", "loop:/backing/file"
+    bool by_driver = false;  // a volume that the driver dm_cbt tracks
+    std::string identity;    // "wwn:...", "serial:...", "gpt:GUID", "loop:/backing/file", "dm:..."
     std::vector<Partition> partitions;  // by offset
 
     // "/dev/sda": the node for messages and opening; `path` may be any link to it.
@@ -54,7 +55,8 @@ struct DiskIdentity {
     Uuid disk_id(const Uuid& machine) const { return Uuid::from_name(machine, identity); }
 };
 
-// Refuses what is not a whole, request-based block device that a tracker can follow.
+// Refuses what is not a whole, request-based block device that a tracker can follow, nor a volume
+// that the driver dm_cbt tracks.
 Result<DiskIdentity> identify(const std::filesystem::path& path);
 
 // The disk that has this identity now, whatever the kernel calls it. Failure: operator_needed when

@@ -12,6 +12,7 @@ DiskStream::DiskStream(StreamOptions options, tracker::Tracker& tracker,
                        std::function<Uuid()> make_id, AtStep at_step)
     : options_(std::move(options)),
       tracker_(tracker),
+      ordered_(tracker.ordered()),
       at_step_(std::move(at_step)),
       scanner_(options_.disk_bytes),
       builder_({options_.machine, options_.disk, options_.disk_bytes, options_.segment_bytes,
@@ -56,15 +57,24 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
     session_ = continuity.next_session;
     Verdict verdict = judge(continuity, tracker_.gap(), grant);
     if (!verdict.gap.empty() && !distrust_cause_.empty()) verdict.gap = distrust_cause_;
+    began_ns_ = now_ns;
     scan_open_ = false;
     may_tag_ = false;
     scan_ = 0;
     synced_at_ = 0;
     unreadable_.clear();
     scanner_.reset();
+    needs_scan_ = true;
+    marked_ = {};
 
+    if (ordered_ && verdict.baseline == Baseline::continues) {
+        // What the server holds of this process's last session is not to be sent again.
+        auto told = ordered_->acknowledged(grant.head, grant.head);
+        if (!told) return pass(told);
+    }
     // Whatever was in flight belongs to an earlier session: nobody will acknowledge it to us.
-    tracker_.map().recover();
+    auto restarted = tracker_.restart();
+    if (!restarted) return pass(restarted);
     at_step_("replicator.recovered");
 
     continuity.next_session = {};
@@ -87,7 +97,8 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
                       : verdict.baseline == Baseline::compare ? hrl::ScanCause::digest
                                                               : hrl::ScanCause::full;
         if (verdict.baseline != Baseline::compare) {
-            tracker_.map().mark_all();
+            auto marked = tracker_.mark({0, tracker_.map().blocks()});
+            if (!marked) return pass(marked);
             at_step_("replicator.marked_all");
             auto done = baseline_done();
             if (!done) return pass(done);
@@ -97,7 +108,7 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
     builder_.begin(grant.epoch, grant.head, grant.head_segment);
     hrl::Activation activation;
     activation.session = session_;
-    activation.mode = hrl::StreamMode::unordered;
+    activation.mode = ordered_ ? hrl::StreamMode::ordered : hrl::StreamMode::unordered;
     activation.tracker = tracker_.kind();
     activation.gap = verdict.gap;
     const Bytes payload = hrl::encode_activation(activation);
@@ -114,6 +125,7 @@ Result<Verdict> DiskStream::adopt(const wire::SessionGrant& grant, uint64_t now_
 Result<void> DiskStream::baseline_done() {
     Continuity continuity = tracker_.continuity();
     HERALD_ASSERT(!session_.is_nil());
+    if (!marked_) return marked_;
     // The session first: were the gap cleared first, a crash between the two would still find
     // session nil. Either order is safe; this one repeats the compare in fewer cases.
     continuity.session = session_;
@@ -126,6 +138,10 @@ Result<void> DiskStream::baseline_done() {
     return {};
 }
 
+void DiskStream::differs(BlockRun run) {
+    if (marked_) marked_ = tracker_.mark(run);
+}
+
 Result<void> DiskStream::distrust(const std::string& cause) {
     distrust_cause_ = cause;
     Continuity continuity = tracker_.continuity();
@@ -135,7 +151,8 @@ Result<void> DiskStream::distrust(const std::string& cause) {
 }
 
 Result<void> DiskStream::mark_all() {
-    tracker_.map().mark_all();
+    auto marked = tracker_.mark({0, tracker_.map().blocks()});
+    if (!marked) return marked;
     next_cause_ = hrl::ScanCause::full;
     at_step_("replicator.marked_all");
     return {};
@@ -145,23 +162,31 @@ Result<uint64_t> DiskStream::begin_scan(bool always, uint64_t now_ns) {
     HERALD_ASSERT(!scan_open_ && scanner_.in_flight() == 0);
     may_tag_ = false;
     // A point refused after its scan left its records in an open segment, with nothing behind
-    // them that would close it.
-    auto closed = builder_.flush();
+    // them that would close it. The changes of an ordered stream go on; their age closes it.
+    auto closed = ordered_ ? Result<void>() : builder_.flush();
     if (!closed) return pass(closed);
     auto todo = drain();
     if (!todo) return todo;
+    scan_proves_ = true;
+    if (ordered_) {
+        auto must_wait = ordered_->scan_must_wait();
+        if (!must_wait) return pass(must_wait);
+        if (*must_wait && *todo == 0) return todo;
+        scan_proves_ = !*must_wait;
+    }
     // A session's first scan takes place even when nothing is to do: until it ends the server
     // takes the stream for fuzzy, and a disk compared and found equal would not count as synced.
-    if (*todo == 0 && !always && synced_at_ != 0) return todo;
+    if (*todo == 0 && !always && synced_at_ != 0 && !(ordered_ && needs_scan_)) return todo;
     unreadable_.clear();
     hrl::ScanBegin begin;
     begin.scan = ++scan_;
-    begin.cause = scan_cause_ = next_cause_;
+    begin.cause = scan_proves_ ? next_cause_ : hrl::ScanCause::reread;
+    scan_covers_ = true;
     const Bytes payload = hrl::encode_scan_begin(begin);
     hrl::Record record;
     record.kind = hrl::RecordKind::scan_begin;
     record.data = payload;
-    auto appended = builder_.append(record, now_ns);
+    auto appended = builder_.append(record, stamp(now_ns));
     if (!appended) return pass(appended);
     scan_open_ = true;
     return todo;
@@ -172,6 +197,11 @@ Result<uint64_t> DiskStream::drain() {
     if (!drained) return pass(drained);
     at_step_("replicator.drained");
     if (const auto gap = tracker_.gap()) return fail(ErrorKind::resync, "{}", *gap);
+    if (ordered_ && ordered_->disk_bytes() != options_.disk_bytes) {
+        return fail(ErrorKind::resync, "the disk has {} bytes now, it had {}",
+                    ordered_->disk_bytes(), options_.disk_bytes);
+    }
+    note_all_read();
     return tracker_.map().todo_blocks();
 }
 
@@ -191,12 +221,11 @@ std::vector<Chunk> DiskStream::take(uint64_t bytes_max) {
 Result<void> DiskStream::read_done(uint64_t chunk, ByteView data, uint64_t now_ns) {
     at_step_("replicator.read");
     auto run = scanner_.completed(chunk, data, [&](const hrl::Record& record) -> Result<void> {
-        auto appended = builder_.append(record, now_ns);
-        if (!appended) return pass(appended);
-        return {};
+        return append(record, stamp(now_ns));
     });
     if (!run) return pass(run);
     tracker_.map().emitted(*run, builder_.last_position());
+    note_all_read();
     at_step_("replicator.emitted");
     return {};
 }
@@ -225,6 +254,12 @@ Result<bool> DiskStream::settle() {
 
 Result<void> DiskStream::finish_scan(bool quiescent, uint64_t now_ns) {
     HERALD_ASSERT(scan_open_ && scanner_.in_flight() == 0);
+    if (ordered_ && !(scan_proves_ && unreadable_.empty() && ordered_->scan_was_exact() &&
+                      ordered_->scan_was_passed())) {
+        auto fuzzy = append_reread(0, std::min<uint64_t>(options_.disk_bytes, HERALD_BLOCK_BYTES),
+                                   stamp(now_ns));
+        if (!fuzzy) return fuzzy;
+    }
     for (uint64_t block : unreadable_) tracker_.map().give_back({block, 1});
     hrl::ScanEnd end;
     end.scan = scan_;
@@ -234,11 +269,12 @@ Result<void> DiskStream::finish_scan(bool quiescent, uint64_t now_ns) {
     hrl::Record record;
     record.kind = hrl::RecordKind::scan_end;
     record.data = payload;
-    auto appended = builder_.append(record, now_ns);
+    auto appended = builder_.append(record, stamp(now_ns));
     if (!appended) return pass(appended);
     scan_open_ = false;
-    may_tag_ = quiescent;
-    if (unreadable_.empty()) {
+    may_tag_ = quiescent && !ordered_;
+    if (scan_covers_) needs_scan_ = false;
+    if (unreadable_.empty() && scan_proves_) {
         // All that was to do at the scan's begin was sent: what follows is catching up.
         next_cause_ = hrl::ScanCause::catch_up;
         if (synced_at_ == 0) synced_at_ = *appended;
@@ -275,10 +311,14 @@ Result<std::vector<SegmentPtr>> DiskStream::take_closed() {
     return closed;
 }
 
-Result<void> DiskStream::acknowledged(uint64_t stored) {
+Result<void> DiskStream::acknowledged(uint64_t stored, uint64_t received) {
     Continuity continuity = tracker_.continuity();
     const bool synced = continuity.synced || (synced_at_ != 0 && stored >= synced_at_);
-    if (stored <= continuity.acked_position && synced == continuity.synced) return {};
+    const auto tell = [&] {
+        return ordered_ ? ordered_->acknowledged(std::max(received, stored), stored)
+                        : Result<void>();
+    };
+    if (stored <= continuity.acked_position && synced == continuity.synced) return tell();
     at_step_("replicator.acked");
     // Saved before any bit is cleared: were the bits cleared first, a crash between the two and a
     // server restored to before this position would look like an unbroken history.
@@ -290,8 +330,9 @@ Result<void> DiskStream::acknowledged(uint64_t stored) {
     auto saved = save(continuity, "replicator.acked_saved");
     if (!saved) return saved;
     tracker_.map().acknowledge(stored);
+    auto told = tell();
     at_step_("replicator.bits_cleared");
-    return {};
+    return told;
 }
 
 }  // namespace herald::replicator

@@ -6,15 +6,21 @@
 // on is in the tracker's pinned memory before that step. A dirty map that cannot be trusted is so
 // marked (Continuity.session nil, or the tracker's gap) until every block that may differ is in it.
 // Promise: a tag is appended only after a scan that ended quiescent, with nothing between.
-// Callers: one thread. Sans I/O: the tracker is memory; time and random ids are passed in.
-// Owns: scanner, builder; borrows the tracker.
-// Failure: an error ends the session; start again with intend(). Nothing is lost by that.
+// With a tracker that sees the order of writes the stream is `ordered`: emit_changes() appends them
+// as they come, at any time, and what a scan reads gives way to them (Scanner). Such a scan ends
+// the fuzzy span only when it missed nothing and the stream has passed all that its reads may have
+// seen; otherwise a reread record before its end says that another one is needed. Callers: one
+// thread. Sans I/O: the tracker is memory; time and random ids are passed in. Owns: scanner,
+// builder; borrows the tracker. Failure: an error ends the session; start again with intend().
+// Nothing is lost by that.
 //
 // Order of a session: intend() -> the server grants -> adopt() -> for compare: differs()...
-// -> baseline_done() -> scans, each begin_scan() .. take(), read_done() .. finish_scan().
+// -> baseline_done() -> scans, each begin_scan() .. take(), read_done() .. finish_scan(); of an
+// ordered stream .. settle(), emit_changes() until scan_passed(), finish_scan().
 #pragma once
 
 #include <functional>
+#include <map>
 #include <set>
 
 #include "user/replicator/continuity.h"
@@ -51,8 +57,8 @@ class DiskStream {
     // The session's grant: judges continuity, writes the verdict down, begins the stream with an
     // activation. For `initial` and `full` the whole disk is to do when this returns.
     Result<Verdict> adopt(const wire::SessionGrant& grant, uint64_t now_ns);
-    // Compare: this block's digest is not the server's.
-    void differs(tracker::BlockRun run) { tracker_.map().mark(run); }
+    // Compare: this block's digest is not the server's. A failure is that of baseline_done().
+    void differs(tracker::BlockRun run);
     // Everything that may differ is in the dirty map: it can be trusted from here on.
     Result<void> baseline_done();
     // The dirty map can no longer be trusted (or an operator says so): the next session, also
@@ -68,6 +74,12 @@ class DiskStream {
     // next session will compare.
     Result<uint64_t> begin_scan(bool always, uint64_t now_ns);
     bool scanning() const { return scan_open_; }
+    bool ordered() const { return ordered_ != nullptr; }
+    // Ordered: appends the changes that have completed, up to about bytes_max of them. True when
+    // there were any. An error of kind resync: the disk has another size now; attach again.
+    Result<bool> emit_changes(uint64_t bytes_max);
+    // Ordered, after settle(): finish_scan() may end the scan.
+    bool scan_passed() const { return !ordered_ || ordered_->scan_was_passed(); }
     // Within a scan: what was written since is to do as well. Returns the blocks to do.
     Result<uint64_t> drain();
     // Up to bytes_max of reads, each noted as in flight: submit them after this returns.
@@ -85,6 +97,16 @@ class DiskStream {
     Result<void> finish_scan(bool quiescent, uint64_t now_ns);
     // Only right after finish_scan(true): returns the tag's position.
     Result<uint64_t> tag(const hrl::Tag& tag, uint64_t now_ns);
+    // Ordered: a tag at this moment, with no freeze, whose consistency is what the caller made sure
+    // of. It is in the stream when tag_place() knows it.
+    Result<void> request_tag(const hrl::Tag& tag);
+    struct TagPlace {
+        uint64_t position = 0;
+        uint64_t time_ns = 0;
+        std::string refusal;  // not empty: no recovery point
+    };
+    // Forgets it, if it is there.
+    std::optional<TagPlace> tag_place(const Uuid& tag);
     // Closes the open segment: when due, or at once.
     Result<void> close_aged(uint64_t now_ns) { return builder_.close_aged(now_ns); }
     Result<void> flush() { return builder_.flush(); }
@@ -93,7 +115,7 @@ class DiskStream {
     Result<std::vector<SegmentPtr>> take_closed();
 
     // The server's acknowledgement, of this session: saved, then the bits cleared.
-    Result<void> acknowledged(uint64_t stored);
+    Result<void> acknowledged(uint64_t stored, uint64_t received = 0);
 
     tracker::Tracker& tracker() { return tracker_; }
     const StreamOptions& options() const { return options_; }
@@ -111,23 +133,42 @@ class DiskStream {
     bool synced() const { return tracker_.continuity().synced; }
 
   private:
+    Result<void> append(hrl::Record record, uint64_t time_ns);
+    Result<void> append_change(const tracker::OrderedChange& change);
+    Result<void> append_range(hrl::RecordKind kind, uint64_t offset, uint64_t length, ByteView data,
+                              uint64_t time_ns);
+    Result<void> append_mode(hrl::StreamMode mode, const tracker::OrderedChange& change);
+    Result<void> append_tag(const tracker::OrderedChange& change);
+    Result<void> append_reread(uint64_t offset, uint64_t length, uint64_t time_ns);
+    // Of what is no change itself: that of the newest change before it.
+    uint64_t stamp(uint64_t now_ns) const;
+    void note_all_read();
     Result<void> save(const tracker::Continuity& continuity, const char* step);
 
     StreamOptions options_;
     tracker::Tracker& tracker_;
+    tracker::OrderedChanges* ordered_;  // nothing: the stream is unordered
     AtStep at_step_;
     Scanner scanner_;
     SegmentBuilder builder_;
     Uuid session_;                // granted; nil before
     std::string distrust_cause_;  // of the next gap, when this process knows it better
+    uint64_t began_ns_ = 0;
     bool scan_open_ = false;
     bool may_tag_ = false;
     uint64_t scan_ = 0;
     uint64_t cursor_ = 0;
     hrl::ScanCause next_cause_ = hrl::ScanCause::catch_up;
-    hrl::ScanCause scan_cause_ = hrl::ScanCause::catch_up;
     uint64_t synced_at_ = 0;  // end of the initial scan; 0: not known
     std::set<uint64_t> unreadable_;
+    Result<void> marked_;  // by differs()
+    // Ordered: the stream is fuzzy until a scan ends that began after what made it so, and that
+    // read everything there was to read.
+    bool needs_scan_ = true;
+    bool scan_covers_ = false;
+    bool scan_proves_ = false;
+    std::map<Uuid, hrl::Tag> tags_requested_;
+    std::map<Uuid, TagPlace> tags_placed_;
 };
 
 }  // namespace herald::replicator

@@ -7,6 +7,7 @@
 
 #include "user/base/crash_point.h"
 #include "user/replicator/worker_time.h"
+#include "user/tracker/cbt_tracker.h"
 #include "user/tracker/ebpf_tracker.h"
 
 namespace herald::replicator {
@@ -25,6 +26,22 @@ tracker::EbpfOptions tracker_options(const Host& host, const agent::DiskIdentity
     options.device = disk.node();
     options.disk = id;
     return options;
+}
+
+Result<std::unique_ptr<tracker::Tracker>> attach_tracker(const Host& host,
+                                                         const agent::DiskIdentity& disk,
+                                                         const Uuid& id) {
+    if (disk.by_driver) {
+        tracker::CbtOptions options;
+        options.device = {disk.major, disk.minor};
+        options.disk = id;
+        auto tracker = tracker::CbtTracker::attach(std::move(options));
+        if (!tracker) return pass(tracker);
+        return std::unique_ptr<tracker::Tracker>(std::move(*tracker));
+    }
+    auto tracker = tracker::EbpfTracker::attach(tracker_options(host, disk, id));
+    if (!tracker) return pass(tracker);
+    return std::unique_ptr<tracker::Tracker>(std::move(*tracker));
 }
 
 }  // namespace
@@ -104,6 +121,8 @@ void DiskWorker::stop() {
 Result<void> DiskWorker::detach() {
     stop();
     join();
+    // The driver is taken out of the volume's table by whoever put it there.
+    if (disk_.by_driver) return {};
     return tracker::EbpfTracker::detach(tracker_options(host_, disk_, id_));
 }
 
@@ -331,7 +350,7 @@ Result<void> DiskWorker::protect() {
     }
     auto tracker = [&] {
         const DiskWait::Mark mark(disk_wait_);
-        return tracker::EbpfTracker::attach(tracker_options(host_, *now, id_));
+        return attach_tracker(host_, *now, id_);
     }();
     if (!tracker) return pass(tracker, "attach the tracker");
     tracker_ = std::move(*tracker);
@@ -390,7 +409,7 @@ Result<void> DiskWorker::attend() {
     if (streaming_) {
         const auto view = uploader_->view();
         if (view.grant && !view.ended) {
-            auto acknowledged = stream_->acknowledged(view.stored);
+            auto acknowledged = stream_->acknowledged(view.stored, view.received);
             if (!acknowledged) return acknowledged;
             auto handed = hand_over_segments();
             if (!handed) return handed;

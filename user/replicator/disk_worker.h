@@ -121,6 +121,11 @@ class DiskWorker {
 
     // worker_pass.cpp
     Result<void> one_pass();
+    // Ordered: what the tracker has, as far as there is memory for it.
+    Result<void> emit_changes();
+    // Ordered: until the stream has passed what the scan's reads may have seen, or the session
+    // ends.
+    Result<void> pass_scan();
     // Late: reads may still be in flight, reads_back() waits for them.
     Result<Copied> copy_all(std::optional<Clock::time_point> deadline);
     Result<void> take_read(const DiskReader::Done& done);
@@ -133,6 +138,8 @@ class DiskWorker {
     // point.cpp: the ladder of one point.
     Result<void> serve_points();
     Result<PointReport> take_point(const PointRequest& request);
+    // Ordered: a tag among the changes, with no freeze.
+    Result<PointReport> take_ordered_point(const PointRequest& request);
     // After a point that was refused: waits for what the disk still has of it.
     Result<void> leave_point();
     Result<void> prepare_point(const PointRequest& request, const agent::DiskUse& use);

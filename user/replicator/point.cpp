@@ -27,6 +27,8 @@ constexpr std::chrono::milliseconds kQuietPause{1};
 constexpr std::chrono::milliseconds kFreezeWaitMax{2 * kFreezeOver};
 constexpr std::chrono::seconds kSegmentsGoneMax{20};
 constexpr std::chrono::seconds kPointRetryMax{30};
+// From the request of an ordered tag to its place in the stream.
+constexpr std::chrono::seconds kTagMax{20};
 
 double ms(std::chrono::nanoseconds time) { return double(time.count()) / 1e6; }
 
@@ -209,6 +211,55 @@ Result<void> DiskWorker::leave_point() {
     return back;
 }
 
+Result<PointReport> DiskWorker::take_ordered_point(const PointRequest& request) {
+    if (request.hold) {
+        return fail(ErrorKind::operator_needed,
+                    "a point of an ordered disk freezes nothing, so that there is nothing to hold");
+    }
+    if (request.phase) request.phase("catch_up");
+    const auto until = Clock::now() + kTagMax;
+    hrl::Tag tag;
+    tag.id = Uuid::random();
+    tag.kind = request.kind;
+    tag.consistency = hrl::Consistency::crash;
+    tag.name = request.name;
+    for (;;) {
+        auto passed = one_pass();
+        if (!passed) return pass(passed);
+        if (session_over()) return fail(ErrorKind::retry, "the session ended");
+        auto requested = stream_->request_tag(tag);
+        if (requested) break;
+        if (Clock::now() >= until) return pass(requested);
+        wait_until(Clock::now() + kQuietPause * 20);
+    }
+    for (;;) {
+        auto emitted = emit_changes();
+        if (!emitted) return pass(emitted);
+        const auto place = stream_->tag_place(tag.id);
+        if (place && !place->refusal.empty()) return fail(ErrorKind::retry, "{}", place->refusal);
+        if (place) {
+            PointReport report;
+            report.id = tag.id;
+            report.name = request.name;
+            report.consistency = tag.consistency;
+            report.position = place->position;
+            report.time_ns = place->time_ns;
+            auto handed = hand_over_segments();
+            if (!handed) return pass(handed);
+            return report;
+        }
+        auto attended = attend();
+        if (!attended) return pass(attended);
+        if (session_over()) return fail(ErrorKind::retry, "the session ended");
+        if (Clock::now() >= until) {
+            return fail(ErrorKind::retry, "the tag was not reached in {} s: {}", kTagMax.count(),
+                        under_pressure() ? "unsent segments fill the memory for them"
+                                         : "a write before it has not completed");
+        }
+        wait_until(Clock::now() + kQuietPause);
+    }
+}
+
 Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     const auto phase = [&](const char* name) {
         if (request.phase) request.phase(name);
@@ -216,6 +267,7 @@ Result<PointReport> DiskWorker::take_point(const PointRequest& request) {
     if (!tracker_->continuity().synced) {
         return fail(ErrorKind::retry, "the initial sync has not ended yet");
     }
+    if (stream_->ordered()) return take_ordered_point(request);
     const auto find_use = [&]() -> Result<agent::DiskUse> {
         const DiskWait::Mark mark(disk_wait_, kDiskAnswerMax, kHostDevices);
         auto now = agent::identify(disk_.node());

@@ -19,7 +19,8 @@ Result<uint64_t> SegmentBuilder::append(hrl::Record record, uint64_t time_ns) {
     // A record that would carry a full segment past what a server takes goes into the next one.
     if (open_ && (open_->raw_bytes() + record.data.size() >
                       options_.segment_bytes + HERALD_RECORD_DATA_BYTES_MAX ||
-                  open_->records() + 1 >= HERALD_SEGMENT_RECORDS_MAX)) {
+                  open_->records() + 1 >= HERALD_SEGMENT_RECORDS_MAX ||
+                  markers_ >= HERALD_SEGMENT_MARKERS_MAX)) {
         auto closed = flush();
         if (!closed) return pass(closed);
     }
@@ -35,12 +36,17 @@ Result<uint64_t> SegmentBuilder::append(hrl::Record record, uint64_t time_ns) {
         header.created_ns = time_ns;
         open_.emplace(header, options_.segment_bytes);
         opened_ns_ = time_ns;
+        markers_ = 0;
         previous_segment_ = header.segment;
     }
     record.position = last_position_ + 1;
     record.time_ns = time_ns;
     auto appended = open_->append(record);
     if (!appended) return pass(appended);
+    const bool is_data =
+        record.kind == hrl::RecordKind::write || record.kind == hrl::RecordKind::zeroes ||
+        record.kind == hrl::RecordKind::discard || record.kind == hrl::RecordKind::secure_erase;
+    if (!is_data) ++markers_;
     last_position_ = record.position;
     if (open_->raw_bytes() >= options_.segment_bytes) {
         auto closed = flush();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SegmentBuilder gives records their positions and groups them into segments, closed by size, by
-// age or by flush().
+// age, by the number of markers that a server takes, or by flush().
 // Promise: positions are consecutive from head + 1, across segments; every segment names the one
 // before it; nothing appended is in a segment that was closed earlier.
 // Callers: one thread. Sans I/O. Memory: one open segment and those nobody took yet.
@@ -56,6 +56,7 @@ class SegmentBuilder {
     uint64_t epoch_ = 0;
     uint64_t last_position_ = 0;
     uint64_t opened_ns_ = 0;
+    uint64_t markers_ = 0;  // of the open segment
     Uuid previous_segment_;
     std::optional<hrl::SegmentWriter> open_;
     std::deque<SegmentPtr> closed_;

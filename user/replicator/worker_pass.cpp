@@ -14,11 +14,15 @@ namespace {
 
 constexpr std::chrono::seconds kUnreadableRetry{30};
 constexpr size_t kReadErrorsLogged = 16;
+constexpr unsigned kBatchesMax = 16;
+constexpr uint64_t kBatchBytes = 1u << 20;
 
 }  // namespace
 
 Result<void> DiskWorker::one_pass() {
     const uint64_t started_ns = wall_ns();
+    auto emitted = emit_changes();
+    if (!emitted) return emitted;
     const tracker::DirtyMap& map = tracker_->map();
     if (!stream_->scanning()) {
         // Blocks that cannot be read are tried again, but not ten times a second.
@@ -46,6 +50,9 @@ Result<void> DiskWorker::one_pass() {
     if (*copied != Copied::all) return {};
     auto settled = stream_->settle();
     if (!settled) return pass(settled);
+    auto passed = pass_scan();
+    if (!passed) return passed;
+    if (session_over()) return {};
     facts_.unreadable_blocks = stream_->unreadable().size();
     if (facts_.unreadable_blocks > 0) {
         facts_.first_unreadable = *stream_->unreadable().begin();
@@ -61,6 +68,31 @@ Result<void> DiskWorker::one_pass() {
     facts_.phase = WorkerPhase::catching_up;
     if (std::exchange(disk_failing_, false)) facts_.error.clear();
     return {};
+}
+
+Result<void> DiskWorker::emit_changes() {
+    // A writer that never rests must not keep the thread from its other work.
+    for (unsigned batch = 0; batch < kBatchesMax && !under_pressure(); ++batch) {
+        auto emitted = stream_->emit_changes(kBatchBytes);
+        if (!emitted) return pass(emitted);
+        if (!*emitted) break;
+        auto handed = hand_over_segments();
+        if (!handed) return handed;
+    }
+    auto closed = stream_->close_aged(wall_ns());
+    if (closed) closed = hand_over_segments();
+    return closed;
+}
+
+Result<void> DiskWorker::pass_scan() {
+    for (;;) {
+        if (stream_->scan_passed() || session_over()) return {};
+        auto emitted = emit_changes();
+        if (!emitted) return emitted;
+        auto attended = attend();
+        if (!attended) return attended;
+        if (!stream_->scan_passed()) wait_until(Clock::now() + kPause / 10);
+    }
 }
 
 bool DiskWorker::under_pressure() const {
@@ -125,6 +157,8 @@ Result<DiskWorker::Copied> DiskWorker::copy_all(std::optional<Clock::time_point>
         if (!attended) return pass(attended);
         if (session_over()) return stop_short(Copied::interrupted, until);
         if (deadline && Clock::now() >= *deadline) return stop_short(Copied::late, until);
+        auto emitted = emit_changes();
+        if (!emitted) return pass(emitted);
         bool held_back = false;
         while (reader_->room()) {
             if (to_submit_.empty()) {

@@ -84,7 +84,9 @@ Result<void> DiskWorker::run_session() {
                 hurry = !points_.empty();
             }
             if (hurry || session_over() || Clock::now() >= next) break;
-            wait_until(next);
+            auto emitted = emit_changes();
+            if (!emitted) return emitted;
+            wait_until(stream_->ordered() ? std::min(next, Clock::now() + kPause / 2) : next);
         } while (true);
     }
     if (stopping()) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "user/base/bytes.h"
 #include "user/base/result.h"
 #include "user/base/uuid.h"
 #include "user/tracker/dirty_map.h"
@@ -55,9 +56,87 @@ struct TrackerCounters {
     uint64_t long_discards = 0;  // of too many ranges: the whole disk was marked
 };
 
+// One change, as a tracker that sees their order hands it out.
+struct OrderedChange {
+    enum class Kind : uint8_t {
+        write,
+        zeroes,
+        discard,
+        secure_erase,
+        reread,  // the range's content is not known; it is to do in the map
+        tag,
+        resize,   // length: bytes now
+        ordered,  // the mode from here on, and why
+        extents,
+        map,
+        nothing,  // only its place counts
+    };
+    Kind kind = Kind::nothing;
+    uint64_t time_ns = 0;  // increases from change to change; 0: the tracker has none for it
+    uint64_t offset = 0;   // bytes
+    uint64_t length = 0;
+    ByteView data;  // of a write: borrowed until the next call of release() or restart()
+    Uuid id;        // of a tag
+    // Of a tag: names no consistent moment.
+    bool downgraded = false;
+    std::string cause;
+};
+
+// What a tracker that sees the order of writes does besides. Positions are those of the stream.
+// A scan of its dirty map covers what it should only when nothing was written meanwhile that is not
+// among the changes, and when the stream has passed every change that its reads may have seen.
+class OrderedChanges {
+  public:
+    virtual ~OrderedChanges() = default;
+
+    // The next change, if it has completed; what cannot be handed out is marked to do in the map.
+    // Corrupt: the tracker's memory holds what it cannot hold.
+    virtual Result<std::optional<OrderedChange>> next() = 0;
+    // The change handed out last is in the stream, up to this position.
+    virtual void emitted(uint64_t position) = 0;
+    // Gives room back to the tracker; after each batch of changes.
+    virtual Result<void> release() = 0;
+    // No block is to do or being read: all that was to do is in the stream up to this position.
+    virtual void all_read(uint64_t position) = 0;
+    virtual Result<void> acknowledged(uint64_t received, uint64_t stored) = 0;
+
+    // Something has to be scanned that cannot be read yet, so that a scan now would prove nothing.
+    virtual Result<bool> scan_must_wait() = 0;
+    // Of Tracker::end_pass(), which was called after the scan's last read: it missed nothing.
+    virtual bool scan_was_exact() const = 0;
+    // Every change that the scan's reads may have seen was handed out.
+    virtual bool scan_was_passed() const = 0;
+    // Every change with a smaller time was handed out; 0: not known.
+    virtual uint64_t complete_ns() const = 0;
+
+    // As it is now; a change of kind resize may be still to come.
+    virtual uint64_t disk_bytes() const = 0;
+
+    // A tag among the changes, at this moment. Not landed: why.
+    struct TagAnswer {
+        bool landed = false;
+        std::string cause;
+        uint64_t time_ns = 0;
+    };
+    virtual Result<TagAnswer> tag(const Uuid& id) = 0;
+};
+
 class Tracker {
   public:
     virtual ~Tracker() = default;
+
+    // Nothing: it does not see the order of writes.
+    virtual OrderedChanges* ordered() { return nullptr; }
+    // A new session: whatever was in flight will not be acknowledged to it, and is to do again.
+    virtual Result<void> restart() {
+        map().recover();
+        return {};
+    }
+    // Sets blocks to do; outlives whatever the map outlives.
+    virtual Result<void> mark(BlockRun run) {
+        map().mark(run);
+        return {};
+    }
 
     virtual std::string kind() const = 0;  // "ebpf", "dm_cbt"
     // Why the dirty map does not cover everything since the last session; nothing when it does.

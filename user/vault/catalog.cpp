@@ -31,6 +31,7 @@ wire::DiskInfo to_info(const DiskRow& row) {
     info.points = row.points;
     info.state = row.state.state();
     info.cause = row.state.cause();
+    info.mode = hrl::to_string(row.state.mode());
     return info;
 }
 

@@ -65,6 +65,7 @@ struct DiskInfo {
     // cannot store more; "silent": nobody knows, because the machine does not speak.
     std::string state;
     std::string cause;  // why it is not "protected"; empty when it is
+    std::string mode;   // of its stream now, as hrl::to_string(StreamMode)
     // When the disk's machine last spoke of it, by the server's clock; 0: not since the server
     // started.
     uint64_t last_heard_ns = 0;

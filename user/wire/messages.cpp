@@ -170,6 +170,7 @@ void visit(V& v, M& m) requires std::same_as<std::remove_const_t<M>, DiskInfo> {
     v.number("points", m.points, 0, kAny);
     v.text("state", m.state, 0, kWordBytesMax);
     v.text("cause", m.cause, 0, kSentenceBytesMax);
+    v.text("mode", m.mode, 0, kWordBytesMax);
     v.number("last_heard_ns", m.last_heard_ns, 0, kAny);
     v.number("unheard_ms", m.unheard_ms, 0, kAny);
 }
