@@ -44,7 +44,8 @@ bool ends_in_literals(ByteView block, ByteView raw) {
         const std::byte* const token = block.data() + block.size() - 1 - last;
         if (size_t(*token) >> 4 != last) continue;
         const size_t offset = load_le<uint16_t>(token - sizeof(uint16_t));
-        if (raw.size() < last + kMatchBytesMin + offset) continue;
+        // Zero is no match, and equal to itself: blocks whose records end in zeroes look like it.
+        if (offset == 0 || raw.size() < last + kMatchBytesMin + offset) continue;
         const std::byte* const copied = raw.data() + raw.size() - last - kMatchBytesMin;
         if (std::memcmp(copied, copied - offset, kMatchBytesMin) == 0) {
             return has_last_literals(block);
