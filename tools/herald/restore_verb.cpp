@@ -114,7 +114,7 @@ Result<wire::PointInfo> boundary_of(ApiClient& client, const wire::DiskInfo& dis
                                     const RestoreOptions& options, uint64_t& segment_bytes) {
     HttpSegments segments(
         client, options.position.value_or(UINT64_MAX),
-        [](const std::string& notice) { print_out(stderr, "\nherald: {}\n", notice); });
+        [](const std::string& notice) { print_err("\nherald: {}\n", notice); });
     Progress progress("look", disk.stored_bytes);
     uint64_t looked_bytes = 0;
     vault::BoundaryChoice choice{options.position, {}};
