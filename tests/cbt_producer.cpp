@@ -60,6 +60,7 @@ CbtProducerDisk& CbtProducerDisk::operator=(const CbtProducerDisk& other) {
     current = other.current;
     sealed = other.sealed;
     cookie = other.cookie;
+    has_meta = other.has_meta;
     gap = other.gap;
     events = other.events;
     writes = other.writes;
@@ -516,6 +517,7 @@ int CbtProducer::call(uint64_t port, unsigned long request, void* argument) {
             auto* cookie = sized<herald_cbt_cookie_abi>(argument);
             CbtProducerDisk* const disk = cookie ? find(cookie->disk) : nullptr;
             if (!disk || cookie->bytes > HERALD_CBT_COOKIE_BYTES_MAX) return -EINVAL;
+            if (!disk->has_meta) return -EOPNOTSUPP;
             auto* bytes = std::bit_cast<std::byte*>(uintptr_t(cookie->buffer));
             if ((cookie->flags & HERALD_CBT_COOKIE_WRITE) != 0) {
                 if (disk->owner != port) return -EPERM;

@@ -55,6 +55,7 @@ struct CbtProducerDisk {
     cbt_generations generations{};
     std::vector<u64> current, sealed;  // bits
     Bytes cookie;
+    bool has_meta = true;
     uint32_t gap = HERALD_CBT_CAUSE_META_NEW;
     uint32_t events = 0;
     std::map<uint64_t, Write> writes;  // in flight

@@ -44,7 +44,7 @@ class Program:
         self.options = set(DEFINED.findall(self.help))
         after = self.help.partition("Subcommands:\n")[2].partition("\n\n")[0]
         self.verbs = {}
-        for verb in re.findall(r"^  ([a-z]+)", after, re.M):
+        for verb in re.findall(r"^  ([a-z-]+)", after, re.M):
             said = text_of(BIN / name, verb, "--help")
             self.verbs[verb] = set(DEFINED.findall(said))
             if not re.search(rf"^  {name} {verb}", said, re.M):

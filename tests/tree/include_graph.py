@@ -25,7 +25,7 @@ ALLOWED = {
     "user/replicator": BASE | LEAVES,
     "user/process_server": BASE | {"user/seal", "user/hrl", "user/wire", "user/store", "user/vault"},
     "tools/hrl": BASE | {"user/hrl", "user/seal"},
-    "tools/cbtctl": BASE | {"user/agent", "user/tracker", "user/wire"},
+    "tools/cbtctl": BASE | {"user/agent", "user/tracker", "user/wire", "kernel/core"},
     "tools/herald": BASE | {"user/seal", "user/hrl", "user/wire", "user/vault", "user/store"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)

@@ -5,7 +5,9 @@
 
 #include <chrono>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "user/agent/control.h"
 
@@ -33,13 +35,32 @@ struct TagOptions {
     std::chrono::milliseconds timeout{};
 };
 
+struct FormatMetaOptions {
+    std::string meta;
+    std::string disk;
+    bool force = false;
+};
+
+struct ProtectOptions {
+    std::string path;
+    std::string meta;              // empty: none
+    std::string tracker = "auto";  // "dm_cbt", "ebpf"
+    bool tracker_only = false;     // the replicator is not asked
+};
+
 int list(const Context& context);
 int status(const Context& context, const std::string& disk);
 int wait_synced(const Context& context, const std::string& disk, std::chrono::milliseconds timeout);
 int map(const Context& context, const std::string& disk, uint64_t runs_max);
 int tag(const Context& context, const TagOptions& options);
-int protect(const Context& context, const std::string& path);
-int unprotect(const Context& context, const std::string& disk);
+int tag_disks(const Context& context, const std::vector<std::string>& disks);
+int format_meta(const Context& context, const FormatMetaOptions& options);
+int stats(const Context& context, const std::string& disk);
+// count 0: until it is stopped.
+int watch(const Context& context, const std::string& disk, std::chrono::milliseconds every,
+          uint64_t count);
+int protect(const Context& context, const ProtectOptions& options);
+int unprotect(const Context& context, const std::string& disk, bool tracker_only);
 int resync(const Context& context, const std::string& disk, const std::string& how);
 int doctor(const Context& context, const std::filesystem::path& guardian_socket);
 
@@ -49,6 +70,13 @@ int report(const Error& error);  // prints it; the exit status for it
 Result<nlohmann::json> ask(const Context& context, const nlohmann::json& request,
                            std::chrono::milliseconds timeout, int& exit);
 void print_json(const nlohmann::json& value);
+
+// The path of a disk that a person named: a path, a kernel name, or an id that the replicator
+// knows.
+std::string path_of(const Context& context, const std::string& disk);
+// The driver's dirty map of a disk that it tracks, as the replicator's answer to `map`.
+std::optional<nlohmann::json> driver_map(const Context& context, const std::string& disk,
+                                         uint64_t runs_max);
 
 // Fields of an answer; a missing, null or mistyped one is 0, empty or nothing.
 uint64_t number(const nlohmann::json& from, const char* name);

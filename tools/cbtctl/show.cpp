@@ -201,8 +201,11 @@ int status(const Context& context, const std::string& name) {
 
 int map(const Context& context, const std::string& name, uint64_t runs_max) {
     int exit = kDone;
-    auto answer =
-        ask(context, {{"op", "map"}, {"disk", name}, {"runs_max", runs_max}}, kAnswer, exit);
+    // What the driver tracks it knows best, also with no replicator.
+    const auto driver = driver_map(context, name, runs_max);
+    auto answer = driver ? Result<json>(*driver)
+                         : ask(context, {{"op", "map"}, {"disk", name}, {"runs_max", runs_max}},
+                               kAnswer, exit);
     if (!answer) return report(answer.error()), exit;
     if (context.json) return print_json(*answer), kDone;
     const uint64_t blocks = number(*answer, "blocks");
@@ -248,10 +251,12 @@ int map(const Context& context, const std::string& name, uint64_t runs_max) {
     print_out("[{}]\n", bar);
     print_out(" each sign is {}:  . clean  - some  + half  # most or all\n",
               human_bytes(uint64_t(blocks_per_cell * double(block_bytes))));
-    print_out(" to do {}, in flight {}, live {}\n",
-              human_bytes(number(*answer, "todo_blocks") * block_bytes),
-              human_bytes(number(*answer, "in_flight_blocks") * block_bytes),
-              human_bytes(number(*answer, "live_blocks") * block_bytes));
+    if (!driver) {
+        print_out(" to do {}, in flight {}, live {}\n",
+                  human_bytes(number(*answer, "todo_blocks") * block_bytes),
+                  human_bytes(number(*answer, "in_flight_blocks") * block_bytes),
+                  human_bytes(number(*answer, "live_blocks") * block_bytes));
+    }
     const auto truncated = answer->find("truncated");
     if (truncated != answer->end() && *truncated == true) {
         print_out(" there are more runs than were asked for: use --runs-max\n");

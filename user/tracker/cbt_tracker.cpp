@@ -27,6 +27,8 @@ Result<std::unique_ptr<CbtTracker>> CbtTracker::attach(CbtOptions options) {
     auto taken = tracker->take_disk();
     if (!taken) return pass(taken);
     auto cookie = tracker->device_->cookie();
+    // Without a meta device there is none, and what was agreed with the server is not known.
+    if (!cookie && cookie.error().sys == EOPNOTSUPP) cookie = Bytes();
     if (!cookie) return pass(cookie);
     // Of another disk: this one was cloned, or has a new name. Then nothing is known, and judge()
     // asks for a compare.
@@ -176,7 +178,11 @@ Result<bool> CbtTracker::quiet(std::span<const Extent>) {
 
 Result<void> CbtTracker::set_continuity(const Continuity& continuity) {
     auto written = device_->set_cookie(encode_cookie(continuity));
-    if (!written) return written;
+    // Without a meta device, or with one that fails, it is good until this process ends.
+    if (!written && written.error().sys != EOPNOTSUPP &&
+        load(header().persistence) != HERALD_CBT_PERSISTENCE_GIVEN_UP) {
+        return written;
+    }
     continuity_ = continuity;
     return {};
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -10,6 +11,10 @@
 #include "tests/catch.hpp"
 #include "tests/temp_dir.h"
 #include "user/agent/control.h"
+
+extern "C" {
+#include "kernel/core/layout.h"
+}
 
 using namespace herald;
 using namespace herald::agent;
@@ -344,4 +349,91 @@ TEST_CASE("doctor works without a replicator and adds a running one's checks") {
     CHECK(without.status == 1);
     CHECK(contains(without.out, "FAIL  replicator"));
     CHECK(contains(without.out, "what to do: "));
+}
+
+TEST_CASE("format-meta makes a meta device that decodes, and spares what it should") {
+    Fake fake;
+    const std::string disk = (fake.dir() / "disk").native(), meta = (fake.dir() / "meta").native();
+    constexpr uint64_t kDisk = 3ull << 30;
+    const auto make = [&](const std::string& path, uint64_t bytes) {
+        std::filesystem::remove(path);
+        REQUIRE(replace_file(path, {}));
+        std::filesystem::resize_file(path, bytes);
+    };
+    make(disk, kDisk);
+    const uint64_t needed = cbt_meta_blocks(kDisk / 512) * CBT_META_BLOCK_BYTES;
+    const std::string words = "format-meta " + meta + " --disk " + disk;
+
+    make(meta, needed - 1);
+    Ran small = fake.run(words);
+    CHECK(small.status == 1);
+    CHECK(contains(small.err, "too small"));
+    CHECK(contains(small.err, std::to_string(needed)));
+
+    // Every kind of content is spared, at the end as at the start.
+    struct Held {
+        uint64_t offset;
+        std::string bytes, words;
+    };
+    for (const Held& held : {Held{0x438, "\x53\xef", "ext4"}, Held{512, "LABELONE", "LVM"},
+                             Held{needed - 1, "x", "unknown"}, Held{0, "XFSB", "XFS"}}) {
+        make(meta, needed);
+        auto fd = open_file(meta, O_RDWR);
+        REQUIRE(write_exact(fd->get(), held.offset, as_bytes(held.bytes), meta));
+        const std::string before = slurp(meta);
+        const Ran spared = fake.run(words);
+        CHECK(spared.status == 1);
+        CHECK(contains(spared.err, held.words));
+        CHECK(contains(spared.err, "--force"));
+        CHECK(slurp(meta) == before);
+    }
+
+    CHECK(fake.run(words + " --force").status == 0);
+    const std::string made = slurp(meta);
+    cbt_superblock superblock{};
+    REQUIRE(cbt_superblock_decode(made.data(), &superblock));
+    CHECK(superblock.sectors == kDisk / 512);
+    CHECK(superblock.state == CBT_META_NEW);
+    for (uint64_t number = 0; number < cbt_meta_bitmap_blocks(kDisk / 512); ++number) {
+        u64 sequence = 0;
+        CHECK(cbt_meta_newest(
+                  made.data() + (CBT_META_PAIR_BITMAP + number) * 2 * CBT_META_BLOCK_BYTES,
+                  CBT_META_BITMAP, number, superblock.tracking, &sequence) >= 0);
+    }
+    // Herald's own is spared, too, and a new one is another tracking.
+    const Ran again = fake.run(words);
+    CHECK(again.status == 1);
+    CHECK(contains(again.err, "meta device of Herald"));
+    const json second = json::parse(fake.run(words + " --force --json").out);
+    CHECK(second["used_bytes"] == needed);
+    cbt_superblock other{};
+    REQUIRE(cbt_superblock_decode(slurp(meta).data(), &other));
+    CHECK(std::string(reinterpret_cast<const char*>(other.tracking), 16) !=
+          std::string(reinterpret_cast<const char*>(superblock.tracking), 16));
+
+    CHECK(contains(fake.run("format-meta " + disk + " --disk " + disk).err, "same device"));
+    CHECK(fake.run("format-meta " + meta).status == 2);
+}
+
+TEST_CASE("what the driver cannot do is refused by name, and what eBPF does is said") {
+    Fake fake;
+    fake.reply = {{"ok", true}};
+    const Ran refused = fake.run("protect /dev/null --tracker dm_cbt");
+    CHECK(refused.status == 1);
+    CHECK(contains(refused.err, "not a device-mapper device"));
+    CHECK(fake.last_request().is_null());
+    CHECK(fake.run("protect /dev/null --meta /dev/zero").status == 1);
+    CHECK(fake.run("protect /dev/null --tracker-only").status == 1);
+    CHECK(fake.last_request().is_null());
+    CHECK(fake.run("protect /dev/null --tracker kprobe").status == 2);
+    const Ran automatic = fake.run("protect /dev/null");
+    CHECK(automatic.status == 0);
+    CHECK(contains(automatic.err, "tracked by eBPF"));
+    CHECK(fake.last_request()["op"] == "protect");
+    CHECK(fake.run("unprotect /dev/null --tracker-only").status == 1);
+
+    CHECK(fake.run("tag").status == 2);
+    CHECK(fake.run("tag sdb --disks sdb,sdc").status == 2);
+    CHECK(fake.run("tag --disks sdb --name nightly").status == 2);
+    CHECK(fake.run("stats /dev/null").status == 1);
 }

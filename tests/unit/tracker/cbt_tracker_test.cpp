@@ -221,6 +221,18 @@ TEST_CASE_METHOD(Host, "the continuity outlives process and power, of the same d
     CHECK(tracker->continuity().disk == id);
 }
 
+TEST_CASE_METHOD(Host, "without a meta device the continuity is good until the process ends") {
+    tracker.reset();
+    producer.disk(0).has_meta = false;
+    attach();
+    tracker::Continuity continuity = tracker->continuity();
+    continuity.session = Uuid::random();
+    REQUIRE(tracker->set_continuity(continuity));
+    CHECK(tracker->continuity().session == continuity.session);
+    attach();
+    CHECK(tracker->continuity().session.is_nil());
+}
+
 TEST_CASE_METHOD(Host, "after a power cut all that was not stored is scanned, and nothing else") {
     write(3);
     drain_changes();
