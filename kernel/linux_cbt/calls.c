@@ -172,6 +172,7 @@ int cbt_call_release(struct cbt_file *file, void *argument)
 		/* Some at a time: every slot is looked at, with interrupts off. */
 		to = min(release->released, disk->ring.tail + RELEASE_SLOTS);
 		more = to < release->released;
+		cbt_disk_high_water(disk);
 		if (disk->gone) {
 			error = -ENODEV;
 		} else if (release->drained < release->released ||
@@ -485,6 +486,7 @@ int cbt_call_stats(struct cbt_file *file, void *argument)
 		stats->mode_ns[disk->mode.mode - 1] += now - disk->mode.since_ns;
 	memcpy(stats->sank, disk->mode.sank, sizeof(stats->sank));
 	memcpy(stats->causes, disk->counts.causes, sizeof(stats->causes));
+	cbt_disk_high_water(disk);
 	stats->slots_used = disk->ring.head - disk->ring.tail;
 	stats->slots_used_max = disk->counts.slots_used_max;
 	stats->payload_used = disk->ring.payload_head - disk->ring.payload_tail;

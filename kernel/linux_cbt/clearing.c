@@ -17,7 +17,7 @@ bool cbt_seal(struct cbt_disk *disk)
 	disk->current_map ^= 1;
 	cbt_generations_seal(&disk->generations, disk->ring.head);
 	/* A hung write may still reach the disk, at any time: its blocks are never all clear. */
-	list_for_each_entry(write, &disk->hung, slotted)
+	list_for_each_entry(write, &disk->hung, hung_entry)
 		cbt_bitmap_set_sectors(cbt_current_map(disk), write->overlap.first,
 				       write->overlap.last - write->overlap.first + 1);
 	disk->sealed_at = jiffies;

@@ -21,6 +21,7 @@ static void wake_work(struct work_struct *work)
 	struct cbt_disk *disk = container_of(to_delayed_work(work), struct cbt_disk, wake_work);
 
 	spin_lock_irq(&disk->lock);
+	disk->wake_armed = false;
 	cbt_disk_publish(disk);
 	spin_unlock_irq(&disk->lock);
 	wake_up_interruptible(&disk->wait);
@@ -84,6 +85,7 @@ static void make_rings(struct cbt_disk *disk)
 		if (disk->slots && (!bytes || !cbt_payload_allocate(&disk->payload, bytes))) {
 			disk->memory_bytes += needs;
 			cbt_ring_init(&disk->ring, disk->header, disk->slots, slots, bytes);
+			disk->wake_mask = min_t(u64, HERALD_CBT_WAKE_SLOTS, slots / 2) - 1;
 			return;
 		}
 		vfree(disk->slots);
@@ -136,7 +138,6 @@ static struct cbt_disk *create(struct cbt_target *target, struct mapped_device *
 	disk->overlaps.tree = RB_ROOT_CACHED;
 	INIT_LIST_HEAD(&disk->ready);
 	INIT_LIST_HEAD(&disk->held_writes);
-	INIT_LIST_HEAD(&disk->slotted);
 	INIT_LIST_HEAD(&disk->hung);
 	init_waitqueue_head(&disk->wait);
 	INIT_WORK(&disk->ready_work, cbt_write_ready_work);
@@ -278,6 +279,12 @@ void cbt_disk_event(struct cbt_disk *disk)
 	wake_up_interruptible(&disk->wait);
 }
 
+void cbt_disk_wake_soon(struct cbt_disk *disk)
+{
+	disk->wake_armed = true;
+	queue_delayed_work(cbt_fast_wq, &disk->wake_work, msecs_to_jiffies(HERALD_CBT_WAKE_MS));
+}
+
 void cbt_disk_sink(struct cbt_disk *disk, u32 mode, u32 cause, u64 now)
 {
 	u32 before = disk->mode.mode;
@@ -320,14 +327,25 @@ void cbt_disk_mark(struct cbt_disk *disk, u64 sector, u64 sectors)
 	cbt_generations_need_scan(&disk->generations);
 }
 
+void cbt_disk_high_water(struct cbt_disk *disk)
+{
+	const struct cbt_ring *ring = &disk->ring;
+	struct cbt_counts *counts = &disk->counts;
+
+	counts->slots_used_max = max(counts->slots_used_max, ring->head - ring->tail);
+	counts->payload_used_max =
+		max(counts->payload_used_max, ring->payload_head - ring->payload_tail);
+}
+
 u64 cbt_disk_pin(struct cbt_disk *disk)
 {
+	u64 pin = CBT_NO_PIN;
 	struct cbt_write *write;
 
-	list_for_each_entry(write, &disk->hung, slotted)
+	list_for_each_entry(write, &disk->hung, hung_entry)
 		if (write->payload_bytes)
-			return write->payload;
-	return CBT_NO_PIN;
+			pin = min(pin, write->payload);
+	return pin;
 }
 
 bool cbt_disk_push(struct cbt_disk *disk, const struct cbt_change *change, u64 *number)

@@ -129,10 +129,11 @@ struct cbt_disk {
 	struct cbt_overlaps overlaps;
 	struct list_head ready;	      /* may go on, in this order */
 	struct list_head held_writes; /* wait for the hold's end */
-	struct list_head slotted;     /* reserved slots' writes, oldest first */
-	struct list_head hung;	      /* unresolved ones, oldest first: their payload is pinned */
+	struct list_head hung;	      /* unresolved ones: their payload is pinned */
 	bool resolve_armed;
+	bool wake_armed;
 	u32 commits;
+	u32 wake_mask; /* the reader is woken when these bits of commits are 0 */
 
 	struct cbt_file *owner;
 	u64 drained; /* the owner has read the slots before it */
@@ -186,11 +187,15 @@ static inline struct cbt_bitmap *cbt_sealed_map(struct cbt_disk *disk)
 void cbt_disk_publish(struct cbt_disk *disk);
 /* Something that a reader must look at changed: publishes, and wakes it. */
 void cbt_disk_event(struct cbt_disk *disk);
+/* Wakes the reader within HERALD_CBT_WAKE_MS. */
+void cbt_disk_wake_soon(struct cbt_disk *disk);
 void cbt_disk_sink(struct cbt_disk *disk, u32 mode, u32 cause, u64 now);
 /* Up as far as there is room, by a mode slot. */
 void cbt_disk_climb(struct cbt_disk *disk);
 /* A range is dirty by something that no slot tells. */
 void cbt_disk_mark(struct cbt_disk *disk, u64 sector, u64 sectors);
+/* To be called before anything of the rings is given back. */
+void cbt_disk_high_water(struct cbt_disk *disk);
 /* Payload before it may be overwritten. */
 u64 cbt_disk_pin(struct cbt_disk *disk);
 /* A slot that is no write: takes one if there is one. */

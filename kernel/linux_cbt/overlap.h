@@ -34,4 +34,15 @@ bool cbt_overlap_add(struct cbt_overlaps *set, struct cbt_overlap *entry);
 void cbt_overlap_remove(struct cbt_overlaps *set, struct cbt_overlap *entry,
 			struct list_head *ready);
 
+/* All of them, by place. */
+static inline struct cbt_overlap *cbt_overlap_first(const struct cbt_overlaps *set)
+{
+	return rb_entry_safe(rb_first_cached(&set->tree), struct cbt_overlap, node);
+}
+
+static inline struct cbt_overlap *cbt_overlap_next(const struct cbt_overlap *entry)
+{
+	return rb_entry_safe(rb_next(&entry->node), struct cbt_overlap, node);
+}
+
 #endif

@@ -83,6 +83,15 @@ void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, struct bio 
 	struct bvec_iter iter;
 	struct bio_vec vec;
 
+	/* One whole page, as most are. */
+	vec = bio_iovec(bio);
+	if (bio->bi_iter.bi_size == PAGE_SIZE && vec.bv_len == PAGE_SIZE) {
+		void *from = cbt_map_page(vec.bv_page);
+
+		copy_page(address_of(payload, offset), from);
+		cbt_unmap_page(from);
+		return;
+	}
 	bio_for_each_segment(vec, bio, iter) {
 		void *from = cbt_map_page(vec.bv_page);
 		unsigned int done = 0;

@@ -9,24 +9,30 @@ void cbt_resolve_work(struct work_struct *work)
 {
 	struct cbt_disk *disk = container_of(to_delayed_work(work), struct cbt_disk, resolve_work);
 	unsigned long limit = msecs_to_jiffies(disk->options.unresolved_ms);
+	struct cbt_overlap *at;
 	bool any = false;
+	bool more = false;
 
 	spin_lock_irq(&disk->lock);
-	while (!list_empty(&disk->slotted)) {
-		struct cbt_write *write =
-			list_first_entry(&disk->slotted, struct cbt_write, slotted);
+	/* All in flight are there: a list of those that have slots would cost each write. */
+	for (at = cbt_overlap_first(&disk->overlaps); at; at = cbt_overlap_next(at)) {
+		struct cbt_write *write = container_of(at, struct cbt_write, overlap);
 
-		if (time_before(jiffies, write->reserved_at + limit))
-			break;
+		if (!write->slot || write->hung)
+			continue;
+		if (time_before(jiffies, write->reserved_at + limit)) {
+			more = true;
+			continue;
+		}
 		write->hung = true;
-		list_move_tail(&write->slotted, &disk->hung);
+		list_add_tail(&write->hung_entry, &disk->hung);
 		cbt_disk_mark(disk, write->overlap.first,
 			      write->overlap.last - write->overlap.first + 1);
 		cbt_slot_commit(write->slot, HERALD_CBT_UNRESOLVED, 0);
 		disk->counts.unresolved++;
 		any = true;
 	}
-	disk->resolve_armed = !list_empty(&disk->slotted);
+	disk->resolve_armed = more;
 	if (disk->resolve_armed)
 		queue_delayed_work(cbt_fast_wq, &disk->resolve_work,
 				   msecs_to_jiffies(disk->options.unresolved_ms / 4 + 1));

@@ -29,16 +29,10 @@ void cbt_write_kick(struct cbt_disk *disk)
 static void reserve(struct cbt_disk *disk, struct cbt_write *write)
 {
 	struct bio *bio = write->bio;
-	u64 now = cbt_now();
+	u64 sectors = write->overlap.last - write->overlap.first + 1;
 	u64 payload = 0;
-	u64 used;
-	struct cbt_change change = {
-		.sector = write->overlap.first,
-		.sectors = write->overlap.last - write->overlap.first + 1,
-		.state = HERALD_CBT_RESERVED,
-		.kind = write->kind,
-		.flags = bio->bi_opf & REQ_FUA ? HERALD_CBT_SLOT_FUA : 0,
-	};
+	u64 now;
+	struct cbt_change change;
 
 	write->stage = CBT_STAGE_SUBMITTED;
 	disk->counts.in_flight++;
@@ -48,15 +42,23 @@ static void reserve(struct cbt_disk *disk, struct cbt_write *write)
 	else
 		disk->counts.ranges++;
 	/* Before the write can reach the disk: dirty until it is known to be stored and flushed. */
-	cbt_bitmap_set_sectors(cbt_current_map(disk), change.sector, change.sectors);
+	cbt_bitmap_set_sectors(cbt_current_map(disk), write->overlap.first, sectors);
 
 	if (disk->mode.mode != HERALD_CBT_MODE_MAP && !cbt_ring_slots_free(&disk->ring))
-		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, now);
+		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, cbt_now());
 	if (disk->mode.mode == HERALD_CBT_MODE_MAP) {
 		disk->unslotted++;
 		cbt_generations_need_scan(&disk->generations);
 		return;
 	}
+	now = cbt_now();
+	change = (struct cbt_change){
+		.sector = write->overlap.first,
+		.sectors = sectors,
+		.state = HERALD_CBT_RESERVED,
+		.kind = write->kind,
+		.flags = bio->bi_opf & REQ_FUA ? HERALD_CBT_SLOT_FUA : 0,
+	};
 	if (disk->mode.mode == HERALD_CBT_MODE_ORDERED && write->kind == HERALD_CBT_WRITE) {
 		u32 bytes = bio->bi_iter.bi_size;
 		u32 alignment = bytes >= PAGE_SIZE ? PAGE_SIZE : disk->alignment;
@@ -74,14 +76,7 @@ static void reserve(struct cbt_disk *disk, struct cbt_write *write)
 	write->payload = payload;
 	write->payload_bytes = change.payload_bytes;
 	write->reserved_at = jiffies;
-	list_add_tail(&write->slotted, &disk->slotted);
 	cbt_resolve_arm(disk);
-	used = disk->ring.head - disk->ring.tail;
-	if (used > disk->counts.slots_used_max)
-		disk->counts.slots_used_max = used;
-	used = disk->ring.payload_head - disk->ring.payload_tail;
-	if (used > disk->counts.payload_used_max)
-		disk->counts.payload_used_max = used;
 	trace_cbt_reserve(disk->major, disk->minor, disk->ring.head - 1, change.sector,
 			  change.sectors, change.payload_bytes, change.kind);
 }
@@ -139,8 +134,6 @@ static void capture(struct cbt_disk *disk, struct cbt_write *write)
 	struct bio *bio = write->bio;
 	u64 began = 0;
 
-	if (!write->payload_bytes)
-		return;
 	/*
 	 * One page of 16 is timed, as looking at the clock twice costs as much as the lock; the
 	 * counts are not worth one, and may lose some.
@@ -191,7 +184,8 @@ int cbt_write_begin(struct cbt_disk *disk, struct cbt_write *write, struct bio *
 		bio_endio(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	capture(disk, write);
+	if (write->payload_bytes)
+		capture(disk, write);
 	return DM_MAPIO_REMAPPED;
 }
 
@@ -213,11 +207,36 @@ void cbt_write_ready_work(struct work_struct *work)
 		verdict = advance(disk, write);
 		spin_unlock_irq(&disk->lock);
 		if (verdict == GO) {
-			capture(disk, write);
+			if (write->payload_bytes)
+				capture(disk, write);
 			submit_bio_noacct(write->bio);
 		}
 		cond_resched();
 	}
+}
+
+/*
+ * A hung write ends: the reader passed its slot by, and a scan made meanwhile may have read what was
+ * before. Whoever waits for this write writes later, so the range is told now. Under disk->lock.
+ */
+static void tell_again(struct cbt_disk *disk, struct cbt_write *write)
+{
+	u64 number;
+	struct cbt_change change = {
+		.sector = write->overlap.first,
+		.sectors = write->overlap.last - write->overlap.first + 1,
+		.state = HERALD_CBT_COMMITTED,
+		.kind = HERALD_CBT_REREAD,
+	};
+
+	cbt_bitmap_set_sectors(cbt_current_map(disk), change.sector, change.sectors);
+	if (disk->mode.mode != HERALD_CBT_MODE_MAP) {
+		if (cbt_disk_push(disk, &change, &number))
+			return;
+		/* The latch: no boundary after this one is whole without the range. */
+		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, cbt_now());
+	}
+	cbt_generations_need_scan(&disk->generations);
 }
 
 void cbt_write_end(struct cbt_write *write, blk_status_t status)
@@ -242,35 +261,29 @@ void cbt_write_end(struct cbt_write *write, blk_status_t status)
 		cbt_meta_leave(disk, write);
 	if (!write->slot) {
 		disk->unslotted--;
-		if (!disk->unslotted)
+		/* Only after a climb is the last of these waited for. */
+		if (!disk->unslotted && disk->mode.mode != HERALD_CBT_MODE_MAP)
 			queue_delayed_work(cbt_slow_wq, &disk->clear_work, 0);
+	} else if (write->hung) {
+		list_del(&write->hung_entry);
+		tell_again(disk, write);
+		cbt_disk_high_water(disk);
+		cbt_ring_unpin(&disk->ring, cbt_disk_pin(disk));
+		cbt_disk_climb(disk);
+		cbt_disk_event(disk);
 	} else {
-		list_del(&write->slotted);
-		if (write->hung) {
-			/*
-			 * The reader passed it by; a scan made meanwhile may have read what was
-			 * before.
-			 */
-			cbt_disk_mark(disk, write->overlap.first,
-				      write->overlap.last - write->overlap.first + 1);
-			cbt_ring_unpin(&disk->ring, cbt_disk_pin(disk));
-			cbt_disk_climb(disk);
-			cbt_disk_event(disk);
-		} else {
-			trace_cbt_commit(disk->major, disk->minor, write->overlap.first, state);
-			cbt_slot_commit(write->slot, state, more);
-			wake = !!disk->owner;
-		}
+		trace_cbt_commit(disk->major, disk->minor, write->overlap.first, state);
+		cbt_slot_commit(write->slot, state, more);
+		wake = !!disk->owner;
 	}
 	/* After the commit: who waits for this one gets a later slot. */
 	cbt_overlap_remove(&disk->overlaps, &write->overlap, &disk->ready);
 	cbt_write_kick(disk);
 	if (wake) {
-		if (++disk->commits % HERALD_CBT_WAKE_SLOTS == 0)
+		if (!(++disk->commits & disk->wake_mask))
 			wake_up_interruptible(&disk->wait);
-		else
-			queue_delayed_work(cbt_fast_wq, &disk->wake_work,
-					   msecs_to_jiffies(HERALD_CBT_WAKE_MS));
+		else if (!disk->wake_armed)
+			cbt_disk_wake_soon(disk);
 	}
 	spin_unlock_irqrestore(&disk->lock, flags);
 }

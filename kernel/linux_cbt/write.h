@@ -23,7 +23,7 @@ struct cbt_write {
 	struct cbt_overlap overlap; /* its `ready` is on whichever list the write waits on */
 	struct cbt_disk *disk;
 	struct bio *bio;
-	struct list_head slotted;	  /* disk->slotted or disk->hung */
+	struct list_head hung_entry;	  /* on disk->hung */
 	struct herald_cbt_slot_abi *slot; /* NULL: none */
 	u64 payload;
 	unsigned long reserved_at; /* jiffies */

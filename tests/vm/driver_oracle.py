@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What the driver's reader made of the slots is what the kernel's own log of writes makes of the disk: the
-driver above dm-log-writes, both replayed, compared at moments that are quiescent and flushed.
+driver above dm-log-writes, both replayed, compared at moments that are quiescent and flushed, and with the
+disk itself. Sectors written through (FUA) are logged out of order: of these the disk alone can tell.
 
 Usage: driver_oracle.py [SEED] (default: HERALD_SEED, or a new one, which is printed)"""
-import hashlib
 import os
 import random
 import sys
@@ -15,6 +15,7 @@ from machine import BUILD, Disk, Machine, scaled
 
 DISK_MIB = 8
 SECTORS = DISK_MIB << 11
+FORCED = 16
 
 
 def main() -> int:
@@ -26,41 +27,51 @@ def main() -> int:
     initramfs.program(*(BUILD / f"tests/vm_{name}" for name in ("cbt_replica", "sector_load")))
     # An entry is a sector and its data, of 8 KiB on average.
     disks = [Disk("virtio-blk", DISK_MIB, serial="origin"),
-             Disk("virtio-blk", 16 + rounds * writes // 64, serial="log")]
-    replicas: dict[str, str] = {}
+             Disk("virtio-blk", 16 + rounds * writes // 64, serial="log"),
+             Disk("virtio-blk", DISK_MIB * rounds, serial="replicas")]
     with Machine(f"driver-oracle-{kernel.line}", initramfs, disks) as machine:
         machine.boot()
         driver.load(machine)
-        origin, log = map(machine.node, disks)
+        origin, log, replicas = map(machine.node, disks)
         machine.run("DM_DISABLE_UDEV=1 dmsetup create --noudevsync logged "
                     f"--table '0 {SECTORS} log-writes {origin} {log}'")
         node = driver.create(machine, "tracked", "/dev/mapper/logged")
         machine.run(f"vm_cbt_replica {node} /run/replica --copy", timeout=300)
         for number in range(rounds):
-            # No write is forced to the medium: the log would have it before those that wait for a flush, the
-            # ones it overlaps too.
-            machine.run(f"""
+            # Of each two rounds one forces every 16th write to the medium.
+            sums = machine.run(f"""
                 rm -f /run/stop
                 vm_cbt_replica {node} /run/replica --until /run/stop >/run/said 2>&1 & reader=$!
-                vm_sector_load {seed + number} {writes} 8 {SECTORS} 0 {node} || exit 1
+                vm_sector_load {seed + number} {writes} 8 {SECTORS} {number % 2 * FORCED} {node} || exit 1
                 dd if=/dev/zero of={node} count=0 conv=notrunc,fsync 2>/dev/null || exit 1
                 dmsetup message logged 0 mark round{number}
                 touch /run/stop
-                wait $reader || {{ cat /run/said; exit 1; }}""", timeout=600)
-            replicas[f"round{number}"] = machine.run("sha256sum </run/replica").split()[0]
+                wait $reader || {{ cat /run/said; exit 1; }}
+                dd if=/run/replica of={replicas} bs=1M seek={number * DISK_MIB} oflag=direct conv=notrunc 2>/dev/null || exit 1
+                sha256sum </run/replica
+                dd if={origin} bs=1M count={DISK_MIB} iflag=direct 2>/dev/null | sha256sum""", timeout=600).split()
+            if sums[0] != sums[2]:
+                raise AssertionError(f"round{number}: the replica is not what the disk holds")
         print(driver.status(machine, "tracked"), flush=True)
         driver.remove(machine, "tracked")
         driver.remove(machine, "logged")
         machine.run("rmmod dm_cbt")
         machine.shut_down()
         compared = 0
-        for name, image, logged in write_log.images_at_marks(disks[1].image, DISK_MIB << 20):
+        held = disks[2].image.read_bytes()
+        for name, image, forced, logged in write_log.images_at_marks(disks[1].image, DISK_MIB << 20):
             # The target marks its own end, too.
-            if name not in replicas:
+            if not name.startswith("round"):
                 continue
-            if hashlib.sha256(image).hexdigest() != replicas[name]:
-                raise AssertionError(f"{name}: the replica is not what the log of {logged} writes makes")
-            print(f"{name}: {logged} writes logged below, the same above", flush=True)
+            at = int(name.removeprefix("round")) * len(image)
+            replica = held[at:at + len(image)]
+            wrong, explained = write_log.differences(image, replica, forced)
+            if wrong:
+                raise AssertionError(f"{name}: {len(wrong)} sectors of the replica are nothing that the log of {logged} "
+                                     f"writes makes, the first is {wrong[0]}")
+            print(f"{name}: {logged} writes logged below, the same above and on the disk; {len(forced)} sectors were "
+                  f"written through, {explained} of them logged ahead of what they overwrote", flush=True)
+            image[:] = replica
             compared += 1
     if compared != rounds or logged < rounds * writes:
         raise AssertionError(f"{compared} of {rounds} marks, {logged} writes: the log is not whole")

@@ -47,16 +47,39 @@ def entries(log: pathlib.Path):
 
 
 def images_at_marks(log: pathlib.Path, size: int):
-    """Name of each mark, the image of a disk of zeroes at it, and the writes so far."""
+    """For each mark its name, the image of a disk of zeroes at it, what FUA writes left, and the writes so far.
+
+    The target logs a FUA write when it completes, and others only with the next flush, the earlier ones that
+    it overwrote too: replayed, these win. So where a FUA write has been since the last mark, the disk holds
+    what the image has or what the last such write wrote: {sector: that}. Where none has been the image is
+    exact. A caller that knows better may correct the image before it asks for the next mark."""
     rows = entries(log)
     sector_bytes = next(rows)
-    image, writes = bytearray(size), 0
+    image, forced, writes = bytearray(size), {}, 0
     for entry in rows:
         if entry.flags & MARK:
-            yield entry.name, bytes(image), writes
+            yield entry.name, image, forced, writes
+            forced = {}
         elif entry.data:
             place = entry.sector * sector_bytes
             if place + len(entry.data) > size:
                 raise BadLog(f"{log}: a write at {place} of {size}")
             image[place:place + len(entry.data)] = entry.data
+            if entry.flags & FUA:
+                for at in range(0, len(entry.data), sector_bytes):
+                    forced[entry.sector + at // sector_bytes] = entry.data[at:at + sector_bytes]
             writes += 1
+
+
+def differences(image: bytes, other: bytes, forced: dict[int, bytes], sector_bytes=512) -> tuple[list[int], int]:
+    """Sectors of `other` that no order of the log explains, and how many only a FUA write does."""
+    wrong, explained = [], 0
+    for at in range(0, len(image), sector_bytes):
+        theirs = other[at:at + sector_bytes]
+        if image[at:at + sector_bytes] == theirs:
+            continue
+        if forced.get(at // sector_bytes) == theirs:
+            explained += 1
+        else:
+            wrong.append(at // sector_bytes)
+    return wrong, explained
