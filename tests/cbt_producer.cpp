@@ -99,7 +99,7 @@ void CbtProducerDisk::publish() {
     page.sealed_slot = generations.sealed_slot;
     page.sealed_flags = generations.sealed_flags;
     page.current_flags = generations.current_flags;
-    page.current_generation = generations.current;
+    page.current_generation = generations.current_number;
     page.received = generations.received;
     page.stored = generations.stored;
     page.persistence = HERALD_CBT_PERSISTENCE_ACTIVE;
@@ -498,8 +498,9 @@ int CbtProducer::call(uint64_t port, unsigned long request, void* argument) {
                 words[i] = ((map->which & HERALD_CBT_BITMAP_CURRENT) ? disk->current[word] : 0) |
                            ((map->which & HERALD_CBT_BITMAP_SEALED) ? disk->sealed[word] : 0);
             }
-            map->generation = map->which == HERALD_CBT_BITMAP_CURRENT ? disk->generations.current
-                                                                      : disk->generations.sealed;
+            map->generation = map->which == HERALD_CBT_BITMAP_CURRENT
+                                  ? disk->generations.current_number
+                                  : disk->generations.sealed;
             return 0;
         }
         case HERALD_CBT_MARK: {

@@ -112,9 +112,8 @@ Result<Restored> write_image(ApiClient& client, const wire::DiskInfo& disk,
 // A record boundary, as a point that nobody named: the stream is read for it.
 Result<wire::PointInfo> boundary_of(ApiClient& client, const wire::DiskInfo& disk,
                                     const RestoreOptions& options, uint64_t& segment_bytes) {
-    HttpSegments segments(
-        client, options.position.value_or(UINT64_MAX),
-        [](const std::string& notice) { print_err("\nherald: {}\n", notice); });
+    HttpSegments segments(client, options.position.value_or(UINT64_MAX),
+                          [](const std::string& notice) { print_err("\nherald: {}\n", notice); });
     Progress progress("look", disk.stored_bytes);
     uint64_t looked_bytes = 0;
     vault::BoundaryChoice choice{options.position, {}};
