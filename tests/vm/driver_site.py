@@ -69,7 +69,7 @@ class Load:
 
     def stop(self) -> None:
         self.machine.run("touch /run/stop")
-        self.machine.wait("! pgrep -f '/run/load'")
+        self.machine.wait("! grep -qs '/run/[l]oad' /proc/[0-9]*/cmdline")
         expect(self.machine.attempt("cat /run/failed.*")[0] != 0, "a write of the load failed")
 
 
