@@ -30,13 +30,13 @@ NOT_RUN = {
     ("README.md", "sudo ./demo"): "the test e2e_demo runs it",
     ("README.md", "sudo ./check"): "it is what runs this test",
     ("docs/start/README.md", "sudo ./demo"): "the test e2e_demo runs it",
-    **{("docs/operating/driver.md", line): "the test vm_driver_site does it, in a machine" for line in (
+    **{("docs/operating/driver.md", line): "no host of the tests has the driver; tests/vm/driver_site.py does it, in a machine" for line in (
         "cbtctl format-meta /dev/vg/data_meta --disk /dev/vg/data", "cbtctl stats /dev/vg/data",
         "cbtctl tag --disks /dev/vg/data,/dev/vg/log", "cbtctl unprotect /dev/vg/data")},
     ("docs/operating/driver.md", "apt-get install linux-headers-$(uname -r) make gcc dmsetup dkms"):
         "the hosts of the tests have another kernel; tests/vm/module.py builds for several",
     ("docs/operating/restore.md", "herald restore /dev/mapper/vg-data --time '2026-11-23 14:05:06' --to data.img"):
-        "the hosts of two_hosts.py have no driver; the test vm_driver_site restores at boundaries",
+        "the hosts of two_hosts.py have no driver; tests/vm/driver_site.py restores at boundaries",
     ("docs/operating/two_hosts.md", "tools/dev/install"): "./check does both; here it would take minutes",
 }
 

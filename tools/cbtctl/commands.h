@@ -61,6 +61,8 @@ int watch(const Context& context, const std::string& disk, std::chrono::millisec
           uint64_t count);
 int protect(const Context& context, const ProtectOptions& options);
 int unprotect(const Context& context, const std::string& disk, bool tracker_only);
+// Each line of the file: path of a volume, and of its meta device or "-". Goes on after a failure.
+int assemble(const Context& context, const std::string& file);
 int resync(const Context& context, const std::string& disk, const std::string& how);
 int doctor(const Context& context, const std::filesystem::path& guardian_socket);
 

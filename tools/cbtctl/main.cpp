@@ -111,6 +111,17 @@ int run(int argc, char** argv) {
     unprotect_command->add_flag("--tracker-only", tracker_only,
                                 "Take the driver out and do not ask the replicator");
 
+    std::string volumes_file = "/etc/herald/volumes";
+    CLI::App* assemble_command = app.add_subcommand(
+        "assemble",
+        "Put the driver under the volumes of a file, as at boot before they are mounted");
+    assemble_command
+        ->add_option("--file", volumes_file, "Lines of a volume and its meta device, or -")
+        ->capture_default_str();
+    assemble_command->footer(
+        "Example:\n  cbtctl assemble\n\n"
+        "The replicator is not asked. A volume that fails does not keep the others.");
+
     FormatMetaOptions format_options;
     CLI::App* format_command = app.add_subcommand(
         "format-meta", "Make a device the driver's meta device for a disk; overwrites it");
@@ -233,6 +244,7 @@ int run(int argc, char** argv) {
     if (*list_command) return list(context);
     if (*protect_command) return protect(context, protect_options);
     if (*unprotect_command) return unprotect(context, disk, tracker_only);
+    if (*assemble_command) return assemble(context, volumes_file);
     if (*format_command) return format_meta(context, format_options);
     if (*stats_command) return stats(context, disk);
     if (*watch_command) return watch(context, disk, ms(watch_every_s), watch_count);

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <sstream>
 
 #include "tools/cbtctl/commands.h"
 #include "tools/cbtctl/table_swap.h"
+#include "user/base/file.h"
 #include "user/base/output.h"
 
 namespace herald::cbtctl {
@@ -132,6 +134,48 @@ int protect(const Context& context, const ProtectOptions& options) {
     auto back = swap_out(*device_number(options.path), *name);
     if (!back) return report(back.error());
     print_err("cbtctl: {} has its own table again\n", options.path);
+    return exit;
+}
+
+int assemble(const Context& context, const std::string& file) {
+    auto bytes = read_file(file, 1u << 20);
+    if (!bytes) return report(bytes.error());
+    std::istringstream rows{std::string(as_text(*bytes))};
+    json volumes = json::array();
+    int exit = kDone;
+    unsigned number = 0;
+    for (std::string row; std::getline(rows, row);) {
+        ++number;
+        std::istringstream words(row.substr(0, row.find('#')));
+        std::string path, meta, more;
+        if (!(words >> path)) continue;
+        if (!(words >> meta) || words >> more) {
+            exit = failed(fmt::format(
+                "{}, line {}: a volume and its meta device, or -, is expected", file, number));
+            continue;
+        }
+        const auto name = mapper_name_of(path);
+        Result<Swapped> swapped =
+            fail(ErrorKind::operator_needed, "{} is not there, or no device-mapper device", path);
+        if (name && !driver_is_there()) {
+            swapped = fail(
+                ErrorKind::operator_needed,
+                "{}: the module dm_cbt is not loaded, and `modprobe dm_cbt` did not help", path);
+        } else if (name) {
+            swapped = swap_in(*name, meta);
+        }
+        if (!swapped) {
+            exit = report(swapped.error());
+            continue;
+        }
+        volumes.push_back({{"path", path}, {"meta", meta}, {"changed", swapped->changed}});
+        if (!context.json) {
+            print_out(
+                "{} {}\n", path,
+                swapped->changed ? "is now tracked by the driver dm_cbt" : "was tracked already");
+        }
+    }
+    if (context.json) print_json({{"ok", exit == kDone}, {"volumes", volumes}});
     return exit;
 }
 

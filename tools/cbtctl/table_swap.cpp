@@ -76,9 +76,10 @@ Error put_back(Mapper& mapper, const std::string& name, const Now& before, Error
 Result<void> replace(Mapper& mapper, const std::string& name, const Now& before,
                      const std::string& table) {
     auto done = mapper.load(name, table);
-    if (!done) return done;
-    crash_point("cbtctl.loaded");
-    done = mapper.resume(name);
+    if (done) {
+        crash_point("cbtctl.loaded");
+        done = mapper.resume(name);
+    }
     if (done) {
         crash_point("cbtctl.swapped");
         return done;

@@ -437,3 +437,20 @@ TEST_CASE("what the driver cannot do is refused by name, and what eBPF does is s
     CHECK(fake.run("tag --disks sdb --name nightly").status == 2);
     CHECK(fake.run("stats /dev/null").status == 1);
 }
+
+TEST_CASE("assemble goes on after a line that fails, and says which") {
+    Fake fake;
+    const std::string file = (fake.dir() / "volumes").native();
+    const auto assemble = [&](const std::string& text) {
+        REQUIRE(replace_file(file, as_bytes(text)));
+        return fake.run("assemble --file " + file);
+    };
+    CHECK(assemble("\n# none yet\n").status == 0);
+    const Ran ran = assemble("/dev/null -\n\n/dev/alone\n/dev/no-such-volume - # here\n");
+    CHECK(ran.status == 1);
+    CHECK(contains(ran.err, "/dev/null is not there, or no device-mapper device"));
+    CHECK(contains(ran.err, "line 3"));
+    CHECK(contains(ran.err, "/dev/no-such-volume"));
+    CHECK(fake.run("assemble --file " + file + ".none").status == 1);
+    CHECK(fake.last_request().is_null());
+}
