@@ -51,8 +51,8 @@
 #define HERALD_CBT_HOLD_MS_MAX 2000u
 /* A write that takes longer than this no longer keeps the reader waiting. */
 #define HERALD_CBT_UNRESOLVED_MS_DEFAULT 5000u
-/* The reader is woken by every 256th slot (of small rings, by half a ring), and this long after a slot
- * at the latest. */
+/* The reader is woken by every 256th slot (of small rings, by half a ring), and this long after a
+ * slot at the latest. */
 #define HERALD_CBT_WAKE_SLOTS 256u
 #define HERALD_CBT_WAKE_MS 10u
 /* What the reader keeps on the meta device for itself. */
