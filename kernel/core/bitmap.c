@@ -28,21 +28,6 @@ void cbt_bitmap_set(struct cbt_bitmap* bitmap, u64 first, u64 count) {
     if ((end + 63) / 64 > bitmap->high) bitmap->high = (end + 63) / 64;
 }
 
-void cbt_bitmap_set_sectors(struct cbt_bitmap* bitmap, u64 sector, u64 sectors) {
-    u64 first = sector >> HERALD_CBT_BLOCK_SECTORS_SHIFT;
-    u64 last = (sector + sectors - 1) >> HERALD_CBT_BLOCK_SECTORS_SHIFT;
-    u64 word = first / 64;
-
-    if (sectors == 0) return;
-    /* Most writes are within one word, and find their bits set. */
-    if (word == last / 64 && word >= bitmap->low && word < bitmap->high) {
-        u64 mask = ((2ull << (last - first)) - 1) << (first % 64);
-
-        if ((bitmap->words[word] & mask) == mask) return;
-    }
-    cbt_bitmap_set(bitmap, first, last - first + 1);
-}
-
 void cbt_bitmap_clip(struct cbt_bitmap* bitmap, u64 first) {
     u64 word;
 

@@ -31,7 +31,20 @@ void cbt_bitmap_init(struct cbt_bitmap* bitmap, u64* words, u64 blocks);
 void cbt_bitmap_set(struct cbt_bitmap* bitmap, u64 first, u64 count);
 
 /* The blocks that a range of sectors touches. */
-void cbt_bitmap_set_sectors(struct cbt_bitmap* bitmap, u64 sector, u64 sectors);
+static inline void cbt_bitmap_set_sectors(struct cbt_bitmap* bitmap, u64 sector, u64 sectors) {
+    u64 first = sector >> HERALD_CBT_BLOCK_SECTORS_SHIFT;
+    u64 last = (sector + sectors - 1) >> HERALD_CBT_BLOCK_SECTORS_SHIFT;
+    u64 word = first / 64;
+
+    if (sectors == 0) return;
+    /* Most writes are within one word, and find their bits set. */
+    if (word == last / 64 && word >= bitmap->low && word < bitmap->high) {
+        u64 mask = ((2ull << (last - first)) - 1) << (first % 64);
+
+        if ((bitmap->words[word] & mask) == mask) return;
+    }
+    cbt_bitmap_set(bitmap, first, last - first + 1);
+}
 
 /* Makes [first, blocks) clear: the disk shrank. */
 void cbt_bitmap_clip(struct cbt_bitmap* bitmap, u64 first);

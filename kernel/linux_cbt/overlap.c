@@ -10,20 +10,10 @@
 INTERVAL_TREE_DEFINE(struct cbt_overlap, node, u64, subtree_last, FIRST, LAST,
 		     static __maybe_unused, tree)
 
-bool cbt_overlap_add(struct cbt_overlaps *set, struct cbt_overlap *entry)
+bool cbt_overlap_add_to_others(struct cbt_overlaps *set, struct cbt_overlap *entry)
 {
 	struct cbt_overlap *other;
 
-	entry->order = set->order++;
-	entry->blockers = 0;
-	INIT_LIST_HEAD(&entry->ready);
-	/* Alone, as most are: the tree's functions are most of what this would cost. */
-	if (RB_EMPTY_ROOT(&set->tree.rb_root)) {
-		entry->subtree_last = entry->last;
-		rb_link_node(&entry->node, NULL, &set->tree.rb_root.rb_node);
-		rb_insert_color_cached(&entry->node, &set->tree, true);
-		return true;
-	}
 	for (other = tree_iter_first(&set->tree, entry->first, entry->last); other;
 	     other = tree_iter_next(other, entry->first, entry->last))
 		entry->blockers++;
@@ -31,16 +21,11 @@ bool cbt_overlap_add(struct cbt_overlaps *set, struct cbt_overlap *entry)
 	return entry->blockers == 0;
 }
 
-void cbt_overlap_remove(struct cbt_overlaps *set, struct cbt_overlap *entry,
-			struct list_head *ready)
+void cbt_overlap_remove_from_others(struct cbt_overlaps *set, struct cbt_overlap *entry,
+				    struct list_head *ready)
 {
 	struct cbt_overlap *other;
 
-	if (set->tree.rb_root.rb_node == &entry->node && !entry->node.rb_left &&
-	    !entry->node.rb_right) {
-		set->tree = RB_ROOT_CACHED;
-		return;
-	}
 	tree_remove(entry, &set->tree);
 	for (other = tree_iter_first(&set->tree, entry->first, entry->last); other;
 	     other = tree_iter_next(other, entry->first, entry->last)) {

@@ -27,12 +27,35 @@ struct cbt_overlaps {
 	u64 order;
 };
 
+bool cbt_overlap_add_to_others(struct cbt_overlaps *set, struct cbt_overlap *entry);
+void cbt_overlap_remove_from_others(struct cbt_overlaps *set, struct cbt_overlap *entry,
+				    struct list_head *ready);
+
 /* Adds the write; true when nothing blocks it. */
-bool cbt_overlap_add(struct cbt_overlaps *set, struct cbt_overlap *entry);
+static inline bool cbt_overlap_add(struct cbt_overlaps *set, struct cbt_overlap *entry)
+{
+	entry->order = set->order++;
+	entry->blockers = 0;
+	INIT_LIST_HEAD(&entry->ready);
+	if (!RB_EMPTY_ROOT(&set->tree.rb_root))
+		return cbt_overlap_add_to_others(set, entry);
+	/* Alone, as most are: the tree's functions are most of what this would cost. */
+	entry->subtree_last = entry->last;
+	rb_link_node(&entry->node, NULL, &set->tree.rb_root.rb_node);
+	rb_insert_color_cached(&entry->node, &set->tree, true);
+	return true;
+}
 
 /* Removes it; those that it alone still blocked go to the end of `ready`, oldest first. */
-void cbt_overlap_remove(struct cbt_overlaps *set, struct cbt_overlap *entry,
-			struct list_head *ready);
+static inline void cbt_overlap_remove(struct cbt_overlaps *set, struct cbt_overlap *entry,
+				      struct list_head *ready)
+{
+	if (set->tree.rb_root.rb_node == &entry->node && !entry->node.rb_left &&
+	    !entry->node.rb_right)
+		set->tree = RB_ROOT_CACHED;
+	else
+		cbt_overlap_remove_from_others(set, entry, ready);
+}
 
 /* All of them, by place. */
 static inline struct cbt_overlap *cbt_overlap_first(const struct cbt_overlaps *set)

@@ -202,6 +202,9 @@ static int cbt_map(struct dm_target *ti, struct bio *bio)
 	/* dm does not zero this, and end_io looks at it for every bio. */
 	write->tracked = false;
 	bio_set_dev(bio, target->origin->bdev);
+	if (likely(bio_op(bio) == REQ_OP_WRITE && bio_sectors(bio) &&
+		   bio_sectors(bio) <= HERALD_CBT_WRITE_BYTES_MAX >> SECTOR_SHIFT))
+		return cbt_write_begin(disk, write, bio, HERALD_CBT_WRITE);
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
 		this_cpu_inc(disk->passed->reads);

@@ -216,8 +216,9 @@ void cbt_write_ready_work(struct work_struct *work)
 }
 
 /*
- * A hung write ends: the reader passed its slot by, and a scan made meanwhile may have read what was
- * before. Whoever waits for this write writes later, so the range is told now. Under disk->lock.
+ * A hung write ends: the reader passed its slot by, and a scan made meanwhile may have read what
+ * was before. Whoever waits for this write writes later, so the range is told now.
+ * Under disk->lock.
  */
 static void tell_again(struct cbt_disk *disk, struct cbt_write *write)
 {

@@ -11,6 +11,7 @@ import re
 import sys
 
 import driver
+from initramfs import Initramfs
 from machine import BUILD, Disk, Machine, scaled
 
 DISK_MIB = 16
@@ -18,6 +19,7 @@ DISK_MIB = 16
 WRITTEN_SECTORS = 8192
 BLOCK_SECTORS = 128
 SMALLEST = ("slots", "16", "payload_bytes", str(2 << 20))
+PROGRAMS = ("cbt_replica", "sector_load")
 FOLLOW = "vm_cbt_replica {node} /run/replica"
 
 
@@ -87,21 +89,27 @@ def overflow(machine: Machine, disks: Disks) -> None:
     print(driver.status(machine, "tracked"))
 
 
-def main() -> int:
-    seed = int(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("HERALD_SEED") or random.randrange(1 << 31))
-    kernel = driver.kernel_or_skip("6.1")
-    initramfs = driver.with_driver(kernel).program(*(BUILD / f"tests/vm_{name}" for name in ("cbt_replica", "sector_load")))
-    print(f"{kernel.release}: seed {seed} (repeat with driver_full.py {seed})", flush=True)
+def rings_overflow(initramfs: Initramfs, seed: int, writes: int, rounds: int, after=None) -> None:
     disk = Disk("virtio-blk", DISK_MIB, serial="full")
-    with Machine(f"driver-full-{kernel.line}", initramfs, [disk], processors=4) as machine:
+    with Machine(f"driver-full-{initramfs.kernel.line}", initramfs, [disk], processors=4) as machine:
         machine.boot()
         driver.load(machine)
-        disks = Disks(machine, machine.node(disk), seed, scaled(1500, 3000, 20000))
-        for _ in range(scaled(1, 1, 5)):
+        disks = Disks(machine, machine.node(disk), seed, writes)
+        for _ in range(rounds):
             overflow(machine, disks)
         driver.remove(machine, "tracked")
         machine.run("rmmod dm_cbt")
+        if after:
+            after(machine)
         machine.shut_down()
+
+
+def main() -> int:
+    seed = int(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("HERALD_SEED") or random.randrange(1 << 31))
+    kernel = driver.kernel_or_skip("6.1")
+    initramfs = driver.with_driver(kernel).program(*(BUILD / f"tests/vm_{name}" for name in PROGRAMS))
+    print(f"{kernel.release}: seed {seed} (repeat with driver_full.py {seed})", flush=True)
+    rings_overflow(initramfs, seed, scaled(1500, 3000, 20000), scaled(1, 1, 5))
     return 0
 
 

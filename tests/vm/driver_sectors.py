@@ -23,7 +23,8 @@ PAUSE_MS_MAX = 10000
 TABLES = (((), 0), (("slots", "4096", "payload_bytes", str(2 << 20)), PAUSE_MS_MAX), (("slots", "128"), PAUSE_MS_MAX))
 
 
-def boundaries_are_images(initramfs: Initramfs, seed: int, writes: int, processors=2, name="sectors") -> None:
+def boundaries_are_images(initramfs: Initramfs, seed: int, writes: int, processors=2, name="sectors",
+                          boundaries=BOUNDARIES, after=None) -> None:
     disks = [Disk("virtio-blk", DISK_MIB, serial=f"{name}-{number}") for number in (1, 2)]
     with Machine(f"driver-{name}-{initramfs.kernel.line}", initramfs, disks, memory_mib=1024,
                  processors=processors) as machine:
@@ -36,11 +37,13 @@ def boundaries_are_images(initramfs: Initramfs, seed: int, writes: int, processo
                 origin = machine.node(disk)
                 machine.run(f"dd if=/dev/zero of={origin} bs=1M count={DISK_MIB} oflag=direct 2>/dev/null")
                 nodes.append(driver.create(machine, f"tracked{number}", origin, "-", *options))
-            print(machine.run(f"vm_cbt_sectors {seed} {writes} {THREADS} {BOUNDARIES} {pause_ms} {' '.join(nodes)}",
+            print(machine.run(f"vm_cbt_sectors {seed} {writes} {THREADS} {boundaries} {pause_ms} {' '.join(nodes)}",
                               timeout=1500), flush=True)
             for number in range(len(disks)):
                 driver.remove(machine, f"tracked{number}")
         machine.run("rmmod dm_cbt")
+        if after:
+            after(machine)
         machine.shut_down()
 
 

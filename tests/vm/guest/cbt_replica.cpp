@@ -110,12 +110,24 @@ class Replica {
             fail("replica: %s", std::strerror(errno));
     }
 
+    // The disk ends before `end` by now: what was beyond is no more. Its header says so a moment
+    // after reads fail.
+    [[nodiscard]] bool has_shrunk_to(std::uint64_t end) const {
+        const int error = errno;
+        for (int number = 0; number < 100 && reader_.header().sectors >= end; ++number)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        errno = error;
+        return reader_.header().sectors < end;
+    }
+
     void read(std::uint64_t sector, std::uint64_t sectors) {
         while (sectors != 0) {
             const std::uint64_t some = std::min(sectors, kBlock / kSector);
             if (pread(disk_, buffer_, some * kSector, static_cast<off_t>(sector * kSector)) !=
-                static_cast<ssize_t>(some * kSector))
+                static_cast<ssize_t>(some * kSector)) {
+                if (has_shrunk_to(sector + some)) return;
                 fail("read %llu sectors at %llu: %s", U64{some}, U64{sector}, std::strerror(errno));
+            }
             store(sector, buffer_, some * kSector);
             read_bytes += some * kSector;
             sector += some;
