@@ -361,7 +361,7 @@ void World::one_step() {
     if (!server_.service && (calm_ || random_.chance(0.1))) start_server();
     if (!calm_ && random_.chance(0.03)) misfortune();
     if (std::exchange(clone_due_, false) && !calm_ && !clone_.agent) make_clone();
-    if (clone_.agent && trace_.step >= clone_.ends_at) clone_ = {};
+    if (clone_.agent && trace_.step >= clone_.ends_at) clone_.end();
     for (Protected* each : {&main_, &clone_}) {
         if (!each->agent || trace_.step != each->dies_at) continue;
         trace_.add("{}: dies", each->agent->name());
@@ -422,7 +422,7 @@ bool World::converged() const {
 void World::converge() {
     trace_.add("calm from here on");
     calm_ = true;
-    clone_ = {};
+    clone_.end();
     network_.faults = {};
     server_.store.full = false;
     const uint64_t from = trace_.step;

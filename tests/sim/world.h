@@ -64,6 +64,11 @@ class World {
         uint64_t ends_at = 0;   // step
         uint64_t dies_at = 0;   // step; 0: not planned
         bool cut_off = false;   // until then none of its segments arrive
+
+        void end() {
+            agent.reset();  // it holds on to its machine
+            *this = {};
+        }
     };
 
     void make_plan();

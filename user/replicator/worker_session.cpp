@@ -19,8 +19,6 @@ constexpr std::chrono::seconds kLastUploadsMax{5};
 }  // namespace
 
 Result<bool> DiskWorker::wait_for_grant() {
-    facts_.phase = WorkerPhase::asking;
-    publish();
     for (;;) {
         auto attended = attend();
         if (!attended) return pass(attended);
@@ -36,6 +34,9 @@ Result<void> DiskWorker::run_session() {
     compare_ordered_ = false;
     auto request = stream_->intend(Uuid::random());
     if (!request) return pass(request);
+    // Before the uploader forgets the last session: "protected" is said of a session.
+    facts_.phase = WorkerPhase::asking;
+    publish();
     uploader_->begin(*request);
     auto granted = wait_for_grant();
     if (!granted) return pass(granted);

@@ -165,9 +165,8 @@ TEST_CASE("a disk that ends within a block and a page is exact to its last secto
     const uint64_t sent = machine.status()["raw_bytes"];
     const uint64_t epoch = machine.status()["epoch"];
     machine.ask({{"op", "resync"}, {"disk", machine.disk().device()}, {"how", "digest"}});
-    for (int i = 0; i < 200 && machine.status()["epoch"] == epoch; ++i) {
-        std::this_thread::sleep_for(50ms);
-    }
+    machine.wait_for({{"op", "status"}, {"disk", machine.disk().device()}},
+                     [&](const nlohmann::json& now) { return now["epoch"] > epoch; });
     machine.wait_clean();
     CHECK(machine.status()["raw_bytes"].get<uint64_t>() - sent < 4096);
     REQUIRE(machine.sha256_of_point((*point)["id"]) == machine.sha256_of_disk());

@@ -174,9 +174,8 @@ TEST_CASE("resync by an operator: digest sends what differs, full sends all, bot
     const uint64_t after_initial = sent();
     const uint64_t epoch = machine.status()["epoch"];
     machine.ask({{"op", "resync"}, {"disk", machine.disk().device()}, {"how", "digest"}});
-    for (int i = 0; i < 200 && machine.status()["epoch"] == epoch; ++i) {
-        std::this_thread::sleep_for(50ms);
-    }
+    machine.wait_for({{"op", "status"}, {"disk", machine.disk().device()}},
+                     [&](const nlohmann::json& now) { return now["epoch"] > epoch; });
     machine.wait_clean();
     REQUIRE(machine.status()["gap"].get<std::string>().find("operator") != std::string::npos);
     REQUIRE(sent() - after_initial < 65536);

@@ -37,6 +37,11 @@ void* operator new(size_t bytes) {
     if (void* made = std::malloc(bytes ? bytes : 1)) return made;
     throw std::bad_alloc();
 }
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept try {
+    return operator new(bytes);
+} catch (const std::bad_alloc&) {
+    return nullptr;
+}
 void operator delete(void* made) noexcept { std::free(made); }
 void operator delete(void* made, size_t) noexcept { std::free(made); }
 
@@ -228,7 +233,7 @@ TEST_CASE("the library that was installed builds the example with pkg-config, wh
         return output_of("set -e; cd " + dir.path().native() +
                          "; export PKG_CONFIG_PATH=$(dirname $(find " + at +
                          " -name herald-hrl.pc)); rm -f hrl_list;" + HERALD_C_COMPILER +
-                         " -Wall -Wextra -Werror " HERALD_SOURCE_DIR
+                         " -Wall -Wextra -Werror " HERALD_SANITIZE_FLAG " " HERALD_SOURCE_DIR
                          "/docs/examples/hrl_list.c $(pkg-config --cflags --libs herald-hrl)"
                          " -o hrl_list 2>&1; export LD_LIBRARY_PATH=$(pkg-config --variable=libdir "
                          "herald-hrl); ./hrl_list " +
