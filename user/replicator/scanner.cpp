@@ -5,6 +5,15 @@
 
 namespace herald::replicator {
 
+namespace {
+
+// A block of a segment each: larger ones are copied and compressed from beyond the processor's
+// cache.
+constexpr uint64_t kWriteBytesMax = HERALD_HRL_BLOCK_BYTES_MAX;
+static_assert(kWriteBytesMax <= HERALD_RECORD_DATA_BYTES_MAX);
+
+}  // namespace
+
 Chunk Scanner::begin(tracker::BlockRun run) {
     Chunk chunk;
     chunk.id = next_id_++;
@@ -56,7 +65,7 @@ Result<tracker::BlockRun> Scanner::completed(uint64_t id, ByteView data, const E
             while (to < range.end) {
                 const uint64_t next = piece_end(to);
                 if (all_zero(bytes(to, next)) != zero) break;
-                if (!zero && next - from > HERALD_RECORD_DATA_BYTES_MAX) break;
+                if (!zero && next - from > kWriteBytesMax) break;
                 to = next;
             }
             hrl::Record record;

@@ -38,7 +38,7 @@ class Scanner {
 
     using Emit = std::function<Result<void>(const hrl::Record&)>;
     // The chunk's read completed with `data` (chunk.length bytes). Hands out what is left of it:
-    // zero blocks as zeroes, others as writes of at most HERALD_RECORD_DATA_BYTES_MAX, neighbours
+    // zero blocks as zeroes, others as writes of at most HERALD_HRL_BLOCK_BYTES_MAX, neighbours
     // merged. position and time are for the receiver to fill in.
     Result<tracker::BlockRun> completed(uint64_t id, ByteView data, const Emit& emit);
     // The read failed: forgets the chunk and returns its run.

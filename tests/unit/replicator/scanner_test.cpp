@@ -54,14 +54,14 @@ TEST_CASE("scanner makes zero blocks zeroes and merges neighbours of one kind") 
     REQUIRE(scanner.in_flight() == 0);
 }
 
-TEST_CASE("scanner cuts long data into records of at most the record limit") {
+TEST_CASE("scanner cuts long data into records of a block of a segment each") {
     Scanner scanner(64 * kBlock);
-    const Chunk chunk = scanner.begin({0, 40});
+    const Chunk chunk = scanner.begin({0, 9});
     const Bytes data(chunk.length, std::byte{7});
     const auto kept = complete(scanner, chunk, data);
     REQUIRE(kept.size() == 3);
-    REQUIRE(kept[0].length == HERALD_RECORD_DATA_BYTES_MAX);
-    REQUIRE(kept[2].length == 8 * kBlock);
+    REQUIRE(kept[0].length == HERALD_HRL_BLOCK_BYTES_MAX);
+    REQUIRE(kept[2].length == kBlock);
 }
 
 TEST_CASE("scanner clips the last block to the disk's end") {
