@@ -23,48 +23,6 @@ void cbt_ring_init(struct cbt_ring* ring, struct herald_cbt_header_abi* header,
     header->payload_bytes = payload_bytes;
 }
 
-bool cbt_ring_payload_fits(const struct cbt_ring* ring, u32 bytes, u32 alignment, u64* start) {
-    u64 size = ring->payload_bytes;
-    u64 at = (ring->payload_head + alignment - 1) & ~((u64)alignment - 1);
-
-    if (size == 0 || bytes > size) return false;
-    /* What would wrap starts at the ring's start instead; the rest stays unused this time around.
-     */
-    if ((at & (size - 1)) + bytes > size) at = (at + size - 1) & ~(size - 1);
-    if (at + bytes - ring->payload_tail > size) return false;
-    *start = at;
-    return true;
-}
-
-u64 cbt_ring_push(struct cbt_ring* ring, const struct cbt_change* change, u64 payload,
-                  u64 time_ns) {
-    u64 number = ring->head;
-    struct herald_cbt_slot_abi* slot = cbt_ring_slot(ring, number);
-
-    slot->time_ns = time_ns;
-    slot->sector = change->sector;
-    /* Without payload too, so that the newest released slot says how far payload is released. */
-    slot->payload = change->payload_bytes ? payload : ring->payload_head;
-    slot->sectors = change->sectors;
-    slot->payload_bytes = change->payload_bytes;
-    cbt_store(&slot->state, change->state);
-    slot->kind = change->kind;
-    slot->flags = change->flags;
-    slot->argument = change->argument;
-    if (change->id)
-        __builtin_memcpy(slot->id, change->id, sizeof(slot->id));
-    else
-        __builtin_memset(slot->id, 0, sizeof(slot->id));
-    if (change->payload_bytes) {
-        ring->payload_head = payload + change->payload_bytes;
-        cbt_store(&ring->header->payload_head, ring->payload_head);
-    }
-    ring->head = number + 1;
-    /* Release; pairs with the reader's acquire of head: it sees the slot whole, and reserved. */
-    cbt_store_release(&ring->header->head, ring->head);
-    return number;
-}
-
 void cbt_ring_unpin(struct cbt_ring* ring, u64 pin) {
     u64 to = pin < ring->payload_released ? pin : ring->payload_released;
 

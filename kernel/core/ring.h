@@ -58,13 +58,55 @@ static inline u64 cbt_ring_payload_free(const struct cbt_ring* ring) {
 }
 
 /*
- * Where `bytes` (at most payload_bytes) of payload would start: a multiple of `alignment` (a power
- * of two) that does not wrap. False: no room. Nothing is taken until the push.
+ * Where `bytes` of payload, of which there are some, would start: a multiple of `alignment` (a power
+ * of two) that does not wrap. False: no room, as always in a ring without payload. Nothing is taken
+ * until the push.
  */
-bool cbt_ring_payload_fits(const struct cbt_ring* ring, u32 bytes, u32 alignment, u64* start);
+static inline bool cbt_ring_payload_fits(const struct cbt_ring* ring, u32 bytes, u32 alignment,
+                                         u64* start) {
+    u64 size = ring->payload_bytes;
+    u64 at = (ring->payload_head + alignment - 1) & ~((u64)alignment - 1);
 
-/* Takes a slot, of which there must be one, fills it and makes it visible. Its number. */
-u64 cbt_ring_push(struct cbt_ring* ring, const struct cbt_change* change, u64 payload, u64 time_ns);
+    /* What would wrap starts at the ring's start instead; the rest stays unused this time around.
+     */
+    if ((at & (size - 1)) + bytes > size) at = (at + size - 1) & ~(size - 1);
+    if (at + bytes - ring->payload_tail > size) return false;
+    *start = at;
+    return true;
+}
+
+/*
+ * Takes a slot, of which there must be one, fills it and makes it visible. Its number. Inline: what
+ * the caller writes to `change` goes straight into the slot.
+ */
+static inline u64 cbt_ring_push(struct cbt_ring* ring, const struct cbt_change* change, u64 payload,
+                                u64 time_ns) {
+    u64 number = ring->head;
+    struct herald_cbt_slot_abi* slot = cbt_ring_slot(ring, number);
+
+    slot->time_ns = time_ns;
+    slot->sector = change->sector;
+    /* Without payload too, so that the newest released slot says how far payload is released. */
+    slot->payload = change->payload_bytes ? payload : ring->payload_head;
+    slot->sectors = change->sectors;
+    slot->payload_bytes = change->payload_bytes;
+    cbt_store(&slot->state, change->state);
+    slot->kind = change->kind;
+    slot->flags = change->flags;
+    slot->argument = change->argument;
+    if (change->id)
+        __builtin_memcpy(slot->id, change->id, sizeof(slot->id));
+    else
+        __builtin_memset(slot->id, 0, sizeof(slot->id));
+    if (change->payload_bytes) {
+        ring->payload_head = payload + change->payload_bytes;
+        cbt_store(&ring->header->payload_head, ring->payload_head);
+    }
+    ring->head = number + 1;
+    /* Release; pairs with the reader's acquire of head: it sees the slot whole, and reserved. */
+    cbt_store_release(&ring->header->head, ring->head);
+    return number;
+}
 
 /* Release; pairs with the reader's acquire of `state`. */
 static inline void cbt_slot_commit(struct herald_cbt_slot_abi* slot, u32 state, u16 more_flags) {

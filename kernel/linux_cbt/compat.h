@@ -9,6 +9,13 @@
 
 #include "probed.h"
 
+#if !defined(CONFIG_64BIT) || defined(CONFIG_HIGHMEM)
+#error "64-bit kernels only: all memory is mapped there, and words of 64 bits are atomic"
+#endif
+#ifdef CONFIG_PREEMPT_RT
+#error "no PREEMPT_RT: locks of many disks are taken with interrupts off"
+#endif
+
 #ifdef CBT_HAVE_BLK_OPF
 #define CBT_OPF blk_opf_t
 #else
@@ -36,23 +43,14 @@ static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev, stru
 #endif
 }
 
-static inline void *cbt_map_page(struct page *page)
-{
-#if defined(CBT_HAVE_KMAP_LOCAL)
-	return kmap_local_page(page);
-#elif defined(CONFIG_HIGHMEM)
-#error "64-bit kernels only, where they have no kmap_local_page"
+/* How far into its vector an iterator is. */
+#ifdef CBT_HAVE_BVEC_DONE
+#define CBT_ITER_DONE bi_bvec_done
+#elif defined(CBT_HAVE_BVEC_OFFSET)
+#define CBT_ITER_DONE bi_offset
 #else
-	return page_address(page);
+#error "struct bvec_iter has a third name for it"
 #endif
-}
-
-static inline void cbt_unmap_page(void *address)
-{
-#ifdef CBT_HAVE_KMAP_LOCAL
-	kunmap_local(address);
-#endif
-}
 
 static inline void cbt_forbid_writing(struct vm_area_struct *vma)
 {

@@ -78,60 +78,60 @@ static void *address_of(const struct cbt_payload *payload, u64 offset)
 	       (at & ((1u << payload->block_shift) - 1));
 }
 
-void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, struct bio *bio)
+void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, const struct bio *bio)
 {
-	struct bvec_iter iter;
-	struct bio_vec vec;
+	const struct bio_vec *vec = bio->bi_io_vec + bio->bi_iter.bi_idx;
+	unsigned int skip = bio->bi_iter.CBT_ITER_DONE;
+	unsigned int left = bio->bi_iter.bi_size;
+	unsigned int room = 0; /* at `to`: blocks are contiguous only within themselves */
+	void *to = NULL;
 
 	/* One whole page, as most are. */
-	vec = bio_iovec(bio);
-	if (bio->bi_iter.bi_size == PAGE_SIZE && vec.bv_len == PAGE_SIZE) {
-		void *from = cbt_map_page(vec.bv_page);
-
-		copy_page(address_of(payload, offset), from);
-		cbt_unmap_page(from);
+	if (left == PAGE_SIZE && vec->bv_len - skip >= PAGE_SIZE &&
+	    PAGE_ALIGNED(vec->bv_offset + skip)) {
+		copy_page(address_of(payload, offset),
+			  page_address(vec->bv_page) + vec->bv_offset + skip);
 		return;
 	}
-	bio_for_each_segment(vec, bio, iter) {
-		void *from = cbt_map_page(vec.bv_page);
-		unsigned int done = 0;
+	/* By hand: the macros look at each vector four times, and a vector is a page or more. */
+	for (; left; vec++, skip = 0) {
+		void *from = page_address(vec->bv_page) + vec->bv_offset + skip;
+		unsigned int bytes = min(vec->bv_len - skip, left);
+		unsigned int some;
 
-		/* A page at a time on our side, too: blocks are contiguous only within themselves.
-		 */
-		while (done < vec.bv_len) {
-			void *to = address_of(payload, offset);
-			unsigned int room = PAGE_SIZE - offset_in_page(to);
-			unsigned int bytes = min(vec.bv_len - done, room);
-
+		left -= bytes;
+		for (; bytes; bytes -= some) {
+			if (!room) {
+				to = address_of(payload, offset);
+				room = (1u << payload->block_shift) -
+				       (offset & ((1u << payload->block_shift) - 1));
+			}
+			some = min(bytes, room);
 			/*
 			 * Five times faster than memcpy where that is not built of string
 			 * instructions.
 			 */
-			if (bytes == PAGE_SIZE)
+			if (some >= PAGE_SIZE && PAGE_ALIGNED((unsigned long)to | (unsigned long)from)) {
+				some = PAGE_SIZE;
 				copy_page(to, from);
-			else
-				memcpy(to, from + vec.bv_offset + done, bytes);
-			done += bytes;
-			offset += bytes;
+			} else {
+				memcpy(to, from, some);
+			}
+			to += some;
+			from += some;
+			offset += some;
+			room -= some;
 		}
-		cbt_unmap_page(from);
 	}
 }
 
 void cbt_payload_swap(const struct cbt_payload *payload, u64 offset, struct bio *bio)
 {
 	u64 at = offset & (payload->bytes - 1);
-	u32 within = at & ((1u << payload->block_shift) - 1);
-	struct bvec_iter iter = {
-		.bi_sector = bio->bi_iter.bi_sector,
-		.bi_size = bio->bi_iter.bi_size + within,
-		.bi_idx = at >> payload->block_shift,
-	};
 
-	/* The field that says how far into a vector has had two names. */
-	bvec_iter_advance(payload->vecs, &iter, within);
 	bio->bi_io_vec = payload->vecs;
-	bio->bi_iter = iter;
+	bio->bi_iter.bi_idx = at >> payload->block_shift;
+	bio->bi_iter.CBT_ITER_DONE = at & ((1u << payload->block_shift) - 1);
 }
 
 int cbt_payload_mmap(const struct cbt_payload *payload, struct vm_area_struct *vma)

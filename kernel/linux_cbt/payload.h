@@ -27,7 +27,7 @@ int cbt_payload_allocate(struct cbt_payload *payload, u64 bytes);
 void cbt_payload_free(struct cbt_payload *payload);
 
 /* Copies a bio's data to `offset`. */
-void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, struct bio *bio);
+void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, const struct bio *bio);
 
 /*
  * May the bio's vectors be replaced? dm's own clone shares those of the bio that it was cloned from

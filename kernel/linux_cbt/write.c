@@ -26,7 +26,7 @@ void cbt_write_kick(struct cbt_disk *disk)
  * Place, time and bits of the write, in one critical section: so slots are in the order in which
  * overlapping writes take effect, and times are in the order of slots. Under disk->lock.
  */
-static void reserve(struct cbt_disk *disk, struct cbt_write *write)
+static __always_inline void reserve(struct cbt_disk *disk, struct cbt_write *write)
 {
 	struct bio *bio = write->bio;
 	u64 sectors = write->overlap.last - write->overlap.first + 1;
@@ -65,7 +65,8 @@ static void reserve(struct cbt_disk *disk, struct cbt_write *write)
 
 		if (cbt_ring_payload_fits(&disk->ring, bytes, alignment, &payload)) {
 			change.payload_bytes = bytes;
-			if (!disk->options.bounce || !cbt_payload_can_swap(bio))
+			write->bounced = disk->options.bounce && cbt_payload_can_swap(bio);
+			if (!write->bounced)
 				change.flags |= HERALD_CBT_SLOT_INEXACT;
 		} else {
 			cbt_disk_sink(disk, HERALD_CBT_MODE_EXTENTS, HERALD_CBT_CAUSE_PAYLOAD_FULL,
@@ -81,8 +82,11 @@ static void reserve(struct cbt_disk *disk, struct cbt_write *write)
 			  change.sectors, change.payload_bytes, change.kind);
 }
 
-/* One more stage, or as many as need no waiting. Under disk->lock. */
-static enum verdict advance(struct cbt_disk *disk, struct cbt_write *write)
+/*
+ * One more stage, or as many as need no waiting. Under disk->lock. Inline, so that a write that
+ * begins is known to be at the first.
+ */
+static __always_inline enum verdict advance(struct cbt_disk *disk, struct cbt_write *write)
 {
 	bool nowait = write->bio->bi_opf & REQ_NOWAIT;
 
@@ -142,7 +146,7 @@ static void capture(struct cbt_disk *disk, struct cbt_write *write)
 		began = ktime_get_ns();
 	cbt_payload_copy(&disk->payload, write->payload, bio);
 	/* What the disk gets is what the reader gets, whoever changes the buffer meanwhile. */
-	if (disk->options.bounce && cbt_payload_can_swap(bio))
+	if (write->bounced)
 		cbt_payload_swap(&disk->payload, write->payload, bio);
 	if (began) {
 		int bucket = fls64((ktime_get_ns() - began) >> 8);

@@ -35,6 +35,7 @@ struct cbt_write {
 	bool tracked;
 	bool hung;
 	bool watched; /* counted among writes to the watched ranges */
+	bool bounced; /* set where there is payload: written to the disk from there */
 };
 
 static inline struct cbt_write *cbt_write_waiting(struct list_head *entry)
