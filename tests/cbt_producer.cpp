@@ -102,7 +102,7 @@ void CbtProducerDisk::publish() {
     page.current_generation = generations.current_number;
     page.received = generations.received;
     page.stored = generations.stored;
-    page.persistence = HERALD_CBT_PERSISTENCE_ACTIVE;
+    page.persistence = persistence;
     const uint32_t after[] = {page.mode, page.gap, page.current_flags, page.sealed_flags};
     if (!std::equal(std::begin(before), std::end(before), after)) page.events = ++events;
 }

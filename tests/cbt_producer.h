@@ -56,6 +56,7 @@ struct CbtProducerDisk {
     std::vector<u64> current, sealed;  // bits
     Bytes cookie;
     bool has_meta = true;
+    uint32_t persistence = HERALD_CBT_PERSISTENCE_ACTIVE;
     uint32_t gap = HERALD_CBT_CAUSE_META_NEW;
     uint32_t events = 0;
     std::map<uint64_t, Write> writes;  // in flight

@@ -157,7 +157,7 @@ u32 cbt_activity_retire(struct cbt_activity* activity, u32 want, u32* chosen) {
     return count;
 }
 
-u32 cbt_activity_compose(struct cbt_activity* activity, u32* numbers) {
+u32 cbt_activity_compose(struct cbt_activity* activity, bool drop, u32* numbers) {
     u32 count = 0;
     u32 index;
 
@@ -166,13 +166,14 @@ u32 cbt_activity_compose(struct cbt_activity* activity, u32* numbers) {
 
         if (region->state == CBT_REGION_ADDED)
             region->state = CBT_REGION_WRITING;
-        else if (region->state == CBT_REGION_RETIRING)
+        else if (region->state == CBT_REGION_RETIRING && drop)
             region->state = CBT_REGION_DROPPING;
-        if (region->state == CBT_REGION_WRITING || region->state == CBT_REGION_HOT)
+        if (region->state == CBT_REGION_WRITING || region->state == CBT_REGION_HOT ||
+            region->state == CBT_REGION_RETIRING)
             numbers[count++] = region->number;
     }
     activity->added = 0;
-    activity->retiring = 0;
+    if (drop) activity->retiring = 0;
     return count;
 }
 

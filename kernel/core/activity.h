@@ -84,9 +84,11 @@ static inline bool cbt_activity_is_due(const struct cbt_activity* activity) {
     return activity->added != 0 || activity->retiring != 0;
 }
 
-/* The next block's regions (room for CBT_ACTIVITY_REGIONS_MAX). The bitmap blocks of what retires
- * are durable by now. One block at a time: `durable` ends it. How many. */
-u32 cbt_activity_compose(struct cbt_activity* activity, u32* numbers);
+/*
+ * The next block's regions (room for CBT_ACTIVITY_REGIONS_MAX). How many. `drop`: without what
+ * retires, whose bitmap blocks are durable by now. One block at a time: `durable` ends it.
+ */
+u32 cbt_activity_compose(struct cbt_activity* activity, bool drop, u32* numbers);
 void cbt_activity_durable(struct cbt_activity* activity);
 
 /* Is the region in the set, in any state? For tests and status. */

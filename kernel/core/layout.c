@@ -68,8 +68,8 @@ int cbt_meta_newest(const void* pair, u32 kind, u64 index, const u8* tracking, u
     u64 first = cbt_meta_check(pair, kind, index, tracking);
     u64 second = cbt_meta_check((const u8*)pair + CBT_META_BLOCK_BYTES, kind, index, tracking);
 
+    if (first == 0 && second == 0) return -1;
     *sequence = first > second ? first : second;
-    if (*sequence == 0) return -1;
     return second > first;
 }
 

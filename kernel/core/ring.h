@@ -58,9 +58,9 @@ static inline u64 cbt_ring_payload_free(const struct cbt_ring* ring) {
 }
 
 /*
- * Where `bytes` of payload, of which there are some, would start: a multiple of `alignment` (a power
- * of two) that does not wrap. False: no room, as always in a ring without payload. Nothing is taken
- * until the push.
+ * Where `bytes` of payload, of which there are some, would start: a multiple of `alignment` (a
+ * power of two) that does not wrap. False: no room, as always in a ring without payload. Nothing is
+ * taken until the push.
  */
 static inline bool cbt_ring_payload_fits(const struct cbt_ring* ring, u32 bytes, u32 alignment,
                                          u64* start) {

@@ -147,6 +147,7 @@ void cbt_meta_activate(struct cbt_meta *meta)
 	u32 cause = HERALD_CBT_CAUSE_NONE;
 	u64 blocks = cbt_meta_bitmap_blocks(disk->sectors);
 	u64 before;
+	u64 index;
 	u32 gap;
 
 	if (cbt_meta_read_pair(meta, CBT_META_PAIR_SUPERBLOCK) ||
@@ -167,6 +168,10 @@ void cbt_meta_activate(struct cbt_meta *meta)
 	}
 	meta->ours = true;
 	meta->bitmap_blocks = superblock->bitmap_blocks;
+	/* Where a pair cannot be read, or is not yet: above all that may be there. */
+	meta->activity_sequence = meta->cookie_sequence = (superblock->activation + 1) << 32;
+	for (index = 0; index < meta->bitmap_blocks; index++)
+		meta->bitmap_sequences[index] = meta->activity_sequence;
 	before = superblock->sectors;
 	gap = judge(meta);
 	gap = worse(gap, load_activity(meta));
@@ -195,8 +200,7 @@ void cbt_meta_activate(struct cbt_meta *meta)
 	renew(meta);
 	/* What was added offline is dirty by this size only: its bits first. */
 	if (before < disk->sectors) {
-		u64 index = cbt_meta_bitmap_of_region(before >> CBT_REGION_SECTORS_SHIFT);
-
+		index = cbt_meta_bitmap_of_region(before >> CBT_REGION_SECTORS_SHIFT);
 		for (; index < blocks && !cause; index++)
 			if (cbt_meta_write_bitmap(meta, index))
 				cause = HERALD_CBT_CAUSE_META_WRITE;

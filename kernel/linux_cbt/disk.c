@@ -181,6 +181,11 @@ static bool are_equal(const struct cbt_options *one, const struct cbt_options *o
 	       one->unresolved_ms == other->unresolved_ms && one->bounce == other->bounce;
 }
 
+static bool shares_device(const struct cbt_disk *disk, dev_t device)
+{
+	return device && (disk->origin_dev == device || disk->meta_dev == device);
+}
+
 int cbt_disk_attach(struct cbt_target *target)
 {
 	struct mapped_device *md = dm_table_get_md(target->ti->table);
@@ -191,8 +196,19 @@ int cbt_disk_attach(struct cbt_target *target)
 	lockdep_assert_held(&cbt_disks_mutex);
 	list_for_each_entry(disk, &cbt_disks, all) {
 		count++;
-		if (disk->md != md)
+		if (disk->md != md) {
+			/* dm opens a device for any number of tables. */
+			if (shares_device(disk, target->origin->bdev->bd_dev) ||
+			    shares_device(disk, meta_dev)) {
+				target->ti->error = "Origin or meta device of another tracked disk";
+				return -EBUSY;
+			}
 			continue;
+		}
+		if (disk->gone) {
+			target->ti->error = "The last table is still being taken out; try again";
+			return -EBUSY;
+		}
 		/* What is known is known of this disk, and laid out by these options. */
 		if (disk->origin_dev != target->origin->bdev->bd_dev ||
 		    disk->meta_dev != meta_dev || !are_equal(&disk->options, &target->options)) {
@@ -219,6 +235,24 @@ int cbt_disk_attach(struct cbt_target *target)
 	return 0;
 }
 
+static void set_gone(struct cbt_disk *disk)
+{
+	spin_lock_irq(&disk->lock);
+	disk->gone = true;
+	cbt_disk_event(disk);
+	spin_unlock_irq(&disk->lock);
+}
+
+void cbt_disk_leave(struct cbt_target *target)
+{
+	struct cbt_disk *disk = target->disk;
+
+	mutex_lock(&disk->target_mutex);
+	if (disk->last_used == target)
+		set_gone(disk);
+	mutex_unlock(&disk->target_mutex);
+}
+
 void cbt_disk_detach(struct cbt_target *target)
 {
 	struct cbt_disk *disk = target->disk;
@@ -226,10 +260,7 @@ void cbt_disk_detach(struct cbt_target *target)
 	lockdep_assert_held(&cbt_disks_mutex);
 	if (--disk->targets == 0) {
 		list_del_init(&disk->all);
-		spin_lock_irq(&disk->lock);
-		disk->gone = true;
-		cbt_disk_event(disk);
-		spin_unlock_irq(&disk->lock);
+		set_gone(disk);
 	}
 	target->disk = NULL;
 	cbt_disk_put(disk);

@@ -100,9 +100,10 @@ struct cbt_disk {
 
 	/* Level 3; which table is in use. */
 	struct mutex target_mutex;
-	struct cbt_target *target; /* NULL: suspended; changes under target_mutex and lock */
-	struct cbt_meta *meta;	   /* NULL: none */
-	bool announced;		   /* the activation's slot is there; under target_mutex */
+	struct cbt_target *last_used; /* not to be followed; under target_mutex */
+	struct cbt_target *target;    /* NULL: suspended; changes under target_mutex and lock */
+	struct cbt_meta *meta;	      /* NULL: none */
+	bool announced;		      /* the activation's slot is there; under target_mutex */
 
 	struct herald_cbt_header_abi *header;
 	struct herald_cbt_slot_abi *slots;
@@ -111,7 +112,7 @@ struct cbt_disk {
 
 	spinlock_t lock; /* level 6; guards all below */
 	u64 sectors;
-	bool gone;	/* the last table went */
+	bool gone;	/* the table that was in use goes, and nothing is tracked any more */
 	bool detaching; /* the next removal is meant */
 	struct cbt_ring ring;
 	struct cbt_mode mode;
@@ -167,7 +168,9 @@ struct cbt_disk *cbt_disk_find(u32 major, u32 minor);
 
 /* The table's disk: the one of its dm device, or a new one. Under cbt_disks_mutex. */
 int cbt_disk_attach(struct cbt_target *target);
-/* The table goes; with the last one the disk is gone for its readers. Under cbt_disks_mutex. */
+/* The table that was in use last begins to go: whatever comes next is another disk. */
+void cbt_disk_leave(struct cbt_target *target);
+/* The table goes, with the last one the disk. Under cbt_disks_mutex. */
 void cbt_disk_detach(struct cbt_target *target);
 void cbt_disk_put(struct cbt_disk *disk);
 

@@ -79,8 +79,6 @@ void cbt_meta_park(struct cbt_disk *disk, struct cbt_write *write)
 	struct cbt_meta *meta = disk->meta;
 
 	list_add_tail(&write->overlap.ready, &meta->waiting);
-	queue_delayed_work(cbt_fast_wq, &meta->deadline_work,
-			   msecs_to_jiffies(CBT_META_DEADLINE_MS / 4));
 }
 
 void cbt_meta_leave(struct cbt_disk *disk, struct cbt_write *write)
@@ -93,25 +91,6 @@ void cbt_meta_leave(struct cbt_disk *disk, struct cbt_write *write)
 	/* It may have been the last that kept its region from retiring. */
 	if (!list_empty(&meta->waiting))
 		queue_work(cbt_slow_wq, &meta->work);
-}
-
-static void deadline_work(struct work_struct *work)
-{
-	struct cbt_meta *meta = container_of(to_delayed_work(work), struct cbt_meta, deadline_work);
-	unsigned long limit = msecs_to_jiffies(CBT_META_DEADLINE_MS);
-	struct list_head *entry;
-
-	spin_lock_irq(&meta->disk->lock);
-	list_for_each(entry, &meta->waiting) {
-		if (time_after_eq(jiffies, cbt_write_waiting(entry)->reserved_at + limit)) {
-			cbt_meta_give_up(meta, HERALD_CBT_CAUSE_META_SLOW);
-			break;
-		}
-	}
-	if (!list_empty(&meta->waiting))
-		queue_delayed_work(cbt_fast_wq, &meta->deadline_work,
-				   msecs_to_jiffies(CBT_META_DEADLINE_MS / 4));
-	spin_unlock_irq(&meta->disk->lock);
 }
 
 /* Writes down that bitmap and log are not to be believed. */
@@ -151,33 +130,15 @@ static int open_watch(struct cbt_meta *meta)
 	return 0;
 }
 
-/* One activity block: bitmap blocks of what retires first, then the block; then what waits may go.
- */
-static int turn(struct cbt_meta *meta, u32 retiring)
+/* An activity block; then what waits for it may go. */
+static int write_log(struct cbt_meta *meta, bool drop)
 {
 	struct cbt_disk *disk = meta->disk;
-	u64 last = ~0ull;
-	u32 index;
 	u32 count;
 	int error;
 
-	for (index = 0; index < retiring; index++) {
-		u64 block = cbt_meta_bitmap_of_region(meta->chosen[index]);
-		u32 before;
-
-		/* Once each; the numbers are in no order, and few. */
-		for (before = 0; before < index; before++)
-			if (cbt_meta_bitmap_of_region(meta->chosen[before]) == block)
-				break;
-		if (before < index || block == last)
-			continue;
-		last = block;
-		error = cbt_meta_write_bitmap(meta, block);
-		if (error)
-			return error;
-	}
 	spin_lock_irq(&disk->lock);
-	count = cbt_activity_compose(&meta->activity, meta->numbers);
+	count = cbt_activity_compose(&meta->activity, drop, meta->numbers);
 	spin_unlock_irq(&disk->lock);
 	error = cbt_meta_write_activity(meta, count);
 	if (error)
@@ -189,6 +150,34 @@ static int turn(struct cbt_meta *meta, u32 retiring)
 	return 0;
 }
 
+/* Bitmap blocks of what retires first, then the block without them. What is added waits for none. */
+static int retire(struct cbt_meta *meta, u32 retiring)
+{
+	u32 index;
+	int error;
+
+	for (index = 0; index < retiring; index++) {
+		u64 block = cbt_meta_bitmap_of_region(meta->chosen[index]);
+		u32 before;
+
+		/* Once each; the numbers are in no order, and few. */
+		for (before = 0; before < index; before++)
+			if (cbt_meta_bitmap_of_region(meta->chosen[before]) == block)
+				break;
+		if (before < index)
+			continue;
+		if (READ_ONCE(meta->activity.added)) {
+			error = write_log(meta, false);
+			if (error)
+				return error;
+		}
+		error = cbt_meta_write_bitmap(meta, block);
+		if (error)
+			return error;
+	}
+	return write_log(meta, true);
+}
+
 static void meta_work(struct work_struct *work)
 {
 	struct cbt_meta *meta = container_of(work, struct cbt_meta, work);
@@ -198,17 +187,19 @@ static void meta_work(struct work_struct *work)
 	mutex_lock(&meta->mutex);
 	while (more && meta->target) {
 		bool watch;
-		bool due;
+		bool added;
 		bool lost;
 		u32 retiring = 0;
+		int error = 0;
 
 		spin_lock_irq(&disk->lock);
 		lost = meta->give_up_due;
 		watch = meta->active && meta->watch_wanted && !meta->watch_open &&
 			!meta->watch_closing;
-		if (meta->active && meta->activity.capacity - meta->activity.used < ROOM_MIN)
+		added = meta->active && meta->activity.added;
+		if (meta->active && !added &&
+		    meta->activity.capacity - meta->activity.used < ROOM_MIN)
 			retiring = cbt_activity_retire(&meta->activity, RETIRE_BATCH, meta->chosen);
-		due = meta->active && cbt_activity_is_due(&meta->activity);
 		/* Opened since it was wanted: what waits for it need not. */
 		if (meta->watch_open && meta->watch_wanted && !meta->watch_closing) {
 			meta->watch_wanted = false;
@@ -218,39 +209,55 @@ static void meta_work(struct work_struct *work)
 
 		if (lost)
 			write_given_up(meta);
-		if ((watch && open_watch(meta)) || (due && turn(meta, retiring))) {
-			give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+		if (watch)
+			error = open_watch(meta);
+		if (!error && added)
+			error = write_log(meta, false);
+		if (!error && retiring)
+			error = retire(meta, retiring);
+		if (error) {
+			give_up(meta, cbt_meta_cause(error));
 			break;
 		}
-		more = watch || due;
+		more = watch || added || retiring;
 	}
 	mutex_unlock(&meta->mutex);
+}
+
+/* Between two blocks of a longer job: whoever waits for the log does not wait for all of it. */
+static void give_way(struct cbt_meta *meta)
+{
+	if (list_empty_careful(&meta->waiting))
+		return;
+	mutex_unlock(&meta->mutex);
+	cond_resched();
+	mutex_lock(&meta->mutex);
 }
 
 static void tidy_work(struct work_struct *work)
 {
 	struct cbt_meta *meta = container_of(to_delayed_work(work), struct cbt_meta, tidy_work);
-	struct cbt_disk *disk = meta->disk;
 	u64 index = 0;
+	int error;
 
-	mutex_lock(&disk->target_mutex);
 	mutex_lock(&meta->mutex);
-	if (disk->target && meta->target) {
+	/* While suspended the origin may be, too. */
+	if (meta->target && READ_ONCE(meta->disk->target))
 		cbt_watch_close(meta);
-		while (READ_ONCE(meta->active)) {
-			index = find_next_bit(meta->bitmap_stale, meta->bitmap_blocks, index);
-			if (index >= meta->bitmap_blocks)
-				break;
-			if (cbt_meta_write_bitmap(meta, index)) {
-				give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
-				break;
-			}
+	while (meta->target && READ_ONCE(meta->active)) {
+		index = find_next_bit(meta->bitmap_stale, meta->bitmap_blocks, index);
+		if (index >= meta->bitmap_blocks)
+			break;
+		error = cbt_meta_write_bitmap(meta, index);
+		if (error) {
+			give_up(meta, cbt_meta_cause(error));
+			break;
 		}
-		if (READ_ONCE(meta->give_up_due))
-			write_given_up(meta);
+		give_way(meta);
 	}
+	if (meta->target && READ_ONCE(meta->give_up_due))
+		write_given_up(meta);
 	mutex_unlock(&meta->mutex);
-	mutex_unlock(&disk->target_mutex);
 }
 
 void cbt_meta_bits_went(struct cbt_disk *disk, u64 low, u64 high)
@@ -285,10 +292,14 @@ int cbt_meta_marked(struct cbt_disk *disk, u64 sector, u64 sectors)
 	mutex_lock(&meta->mutex);
 	index = cbt_meta_bitmap_of_region(sector >> CBT_REGION_SECTORS_SHIFT);
 	last = cbt_meta_bitmap_of_region((sector + sectors - 1) >> CBT_REGION_SECTORS_SHIFT);
-	for (; meta->target && READ_ONCE(meta->active) && index <= last && !error; index++)
-		error = cbt_meta_write_bitmap(meta, index);
+	for (; meta->target && READ_ONCE(meta->active) && index <= last && !error; index++) {
+		/* The disk grew while this was on its way: what is beyond is not in the log. */
+		error = index < meta->bitmap_blocks ? cbt_meta_write_bitmap(meta, index) : -ENOSPC;
+		if (!error)
+			give_way(meta);
+	}
 	if (error)
-		give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+		give_up(meta, cbt_meta_cause(error));
 	mutex_unlock(&meta->mutex);
 	return error;
 }
@@ -305,7 +316,7 @@ int cbt_meta_gap_closed(struct cbt_disk *disk)
 		meta->superblock.gap = HERALD_CBT_CAUSE_NONE;
 		error = cbt_meta_write_superblock(meta);
 		if (error)
-			give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+			give_up(meta, cbt_meta_cause(error));
 	}
 	mutex_unlock(&meta->mutex);
 	return error;
@@ -319,7 +330,9 @@ int cbt_meta_cookie_write(struct cbt_disk *disk, const void *data, u32 bytes)
 	if (!meta)
 		return -EOPNOTSUPP;
 	mutex_lock(&meta->mutex);
-	if (!meta->target || !meta->ours) {
+	/* What is not believed at the next activation must not be continued by a cookie, either. */
+	if (!meta->target || !meta->ours ||
+	    READ_ONCE(disk->persistence) == HERALD_CBT_PERSISTENCE_GIVEN_UP) {
 		error = -EIO;
 	} else {
 		u64 sequence = ++meta->cookie_sequence;
@@ -328,7 +341,7 @@ int cbt_meta_cookie_write(struct cbt_disk *disk, const void *data, u32 bytes)
 		error = cbt_meta_write(meta, cbt_meta_place(CBT_META_PAIR_COOKIE, sequence),
 				       meta->block);
 		if (error) {
-			give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+			give_up(meta, cbt_meta_cause(error));
 		} else {
 			memcpy(meta->cookie, data, bytes);
 			meta->cookie_bytes = bytes;
@@ -386,6 +399,7 @@ void cbt_meta_resume(struct cbt_disk *disk, struct cbt_target *target)
 void cbt_meta_suspend(struct cbt_disk *disk, struct cbt_target *target)
 {
 	struct cbt_meta *meta = disk->meta;
+	int error;
 
 	if (!meta)
 		return;
@@ -393,8 +407,9 @@ void cbt_meta_suspend(struct cbt_disk *disk, struct cbt_target *target)
 	if (meta->target == target && READ_ONCE(meta->active)) {
 		/* Another table may take our place, and tell us only when it has. */
 		meta->superblock.flags |= CBT_META_FLAG_AWAY;
-		if (cbt_meta_write_superblock(meta))
-			give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+		error = cbt_meta_write_superblock(meta);
+		if (error)
+			give_up(meta, cbt_meta_cause(error));
 	}
 	mutex_unlock(&meta->mutex);
 }
@@ -443,14 +458,16 @@ static int write_last(struct cbt_meta *meta, struct cbt_target *target)
 void cbt_meta_stop(struct cbt_disk *disk, struct cbt_target *target)
 {
 	struct cbt_meta *meta = disk->meta;
+	int error = 0;
 
 	if (!meta)
 		return;
-	mutex_lock(&disk->target_mutex);
 	mutex_lock(&meta->mutex);
 	if (meta->target == target) {
-		if (READ_ONCE(meta->active) && write_last(meta, target))
-			give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+		if (READ_ONCE(meta->active))
+			error = write_last(meta, target);
+		if (error)
+			give_up(meta, cbt_meta_cause(error));
 		if (READ_ONCE(meta->give_up_due))
 			write_given_up(meta);
 		spin_lock_irq(&disk->lock);
@@ -459,8 +476,9 @@ void cbt_meta_stop(struct cbt_disk *disk, struct cbt_target *target)
 		spin_unlock_irq(&disk->lock);
 		meta->target = NULL;
 	}
+	/* Its devices are closed next. I/O goes another way by now. */
+	cbt_meta_io_end(meta, target);
 	mutex_unlock(&meta->mutex);
-	mutex_unlock(&disk->target_mutex);
 }
 
 int cbt_meta_create(struct cbt_disk *disk, struct cbt_target *target)
@@ -476,13 +494,14 @@ int cbt_meta_create(struct cbt_disk *disk, struct cbt_target *target)
 	INIT_LIST_HEAD(&meta->waiting);
 	INIT_WORK(&meta->work, meta_work);
 	INIT_DELAYED_WORK(&meta->tidy_work, tidy_work);
-	INIT_DELAYED_WORK(&meta->deadline_work, deadline_work);
+	init_completion(&meta->io.done);
 	cbt_activity_init(&meta->activity, CBT_ACTIVITY_REGIONS_MAX);
 	/* For all that the device has room for: the disk may grow. */
 	room = room / 2 > CBT_META_PAIR_BITMAP ? room / 2 - CBT_META_PAIR_BITMAP : 0;
 	meta->bitmap_blocks = min(room, cbt_meta_bitmap_blocks(HERALD_CBT_DISK_SECTORS_MAX));
 	meta->block = (void *)__get_free_page(GFP_KERNEL);
 	meta->pair = (void *)__get_free_pages(GFP_KERNEL, get_order(2 * CBT_META_BLOCK_BYTES));
+	meta->io.buffer = (void *)__get_free_pages(GFP_KERNEL, get_order(2 * CBT_META_BLOCK_BYTES));
 	meta->numbers = kvcalloc(CBT_ACTIVITY_REGIONS_MAX, sizeof(u32), GFP_KERNEL);
 	meta->chosen = kvcalloc(CBT_ACTIVITY_REGIONS_MAX, sizeof(u32), GFP_KERNEL);
 	meta->bitmap_sequences = kvcalloc(meta->bitmap_blocks + 1, sizeof(u64), GFP_KERNEL);
@@ -490,7 +509,7 @@ int cbt_meta_create(struct cbt_disk *disk, struct cbt_target *target)
 		kvcalloc(BITS_TO_LONGS(meta->bitmap_blocks + 1), sizeof(long), GFP_KERNEL);
 	meta->bitmap_any =
 		kvcalloc(BITS_TO_LONGS(meta->bitmap_blocks + 1), sizeof(long), GFP_KERNEL);
-	if (!meta->block || !meta->pair || !meta->numbers || !meta->chosen ||
+	if (!meta->block || !meta->pair || !meta->io.buffer || !meta->numbers || !meta->chosen ||
 	    !meta->bitmap_sequences || !meta->bitmap_stale || !meta->bitmap_any)
 		return -ENOMEM;
 	return 0;
@@ -504,9 +523,9 @@ void cbt_meta_free(struct cbt_disk *disk)
 		return;
 	cancel_work_sync(&meta->work);
 	cancel_delayed_work_sync(&meta->tidy_work);
-	cancel_delayed_work_sync(&meta->deadline_work);
 	free_page((unsigned long)meta->block);
 	free_pages((unsigned long)meta->pair, get_order(2 * CBT_META_BLOCK_BYTES));
+	free_pages((unsigned long)meta->io.buffer, get_order(2 * CBT_META_BLOCK_BYTES));
 	kvfree(meta->numbers);
 	kvfree(meta->chosen);
 	kvfree(meta->bitmap_sequences);

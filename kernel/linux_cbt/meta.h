@@ -13,8 +13,11 @@
 
 struct cbt_write;
 
-/* A write waits no longer than this for the meta device. */
+/* The meta device must have written a block after this long; and what is read at activation, where
+ * a disk may have to spin up.
+ */
 #define CBT_META_DEADLINE_MS 5000u
+#define CBT_META_READ_MS 60000u
 /* Bits that went and digests are written this long after. */
 #define CBT_META_TIDY_MS 5000u
 
@@ -26,7 +29,7 @@ void cbt_meta_free(struct cbt_disk *disk);
 void cbt_meta_resume(struct cbt_disk *disk, struct cbt_target *target);
 /* In postsuspend, under target_mutex. */
 void cbt_meta_suspend(struct cbt_disk *disk, struct cbt_target *target);
-/* In dtr: the last word, unless another table has taken over. */
+/* In dtr: the last word, unless another table has taken over; waits for what a hung device has. */
 void cbt_meta_stop(struct cbt_disk *disk, struct cbt_target *target);
 
 /* Under disk->lock. May the write go on? If not, it is parked, or ends. */

@@ -18,7 +18,7 @@ void cbt_resolve_work(struct work_struct *work)
 	for (at = cbt_overlap_first(&disk->overlaps); at; at = cbt_overlap_next(at)) {
 		struct cbt_write *write = container_of(at, struct cbt_write, overlap);
 
-		if (!write->slot || write->hung)
+		if (write->stage != CBT_STAGE_SUBMITTED || write->hung)
 			continue;
 		if (time_before(jiffies, write->reserved_at + limit)) {
 			more = true;
@@ -28,7 +28,10 @@ void cbt_resolve_work(struct work_struct *work)
 		list_add_tail(&write->hung_entry, &disk->hung);
 		cbt_disk_mark(disk, write->overlap.first,
 			      write->overlap.last - write->overlap.first + 1);
-		cbt_slot_commit(write->slot, HERALD_CBT_UNRESOLVED, 0);
+		if (write->slot)
+			cbt_slot_commit(write->slot, HERALD_CBT_UNRESOLVED, 0);
+		else
+			cbt_write_slotless_ended(disk);
 		disk->counts.unresolved++;
 		any = true;
 	}

@@ -184,8 +184,10 @@ static void cbt_dtr(struct dm_target *ti)
 	struct cbt_disk *disk = target->disk;
 
 	/* A table that was never in use has nothing to say. */
-	if (target->activated)
+	if (target->activated) {
+		cbt_disk_leave(target);
 		cbt_meta_stop(disk, target);
+	}
 	mutex_lock(&cbt_disks_mutex);
 	cbt_disk_detach(target);
 	mutex_unlock(&cbt_disks_mutex);
@@ -244,8 +246,15 @@ static int cbt_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error
 {
 	struct cbt_write *write = dm_per_bio_data(bio, sizeof(*write));
 
-	if (write->tracked)
-		cbt_write_end(write, *error);
+	if (!write->tracked)
+		return DM_ENDIO_DONE;
+	if (unlikely(*error == BLK_STS_AGAIN && bio->bi_opf & REQ_NOWAIT)) {
+		struct cbt_target *target = ti->private;
+
+		cbt_write_again(write, target->origin->bdev);
+		return DM_ENDIO_INCOMPLETE;
+	}
+	cbt_write_end(write, *error);
 	return DM_ENDIO_DONE;
 }
 
@@ -296,6 +305,12 @@ static int cbt_preresume(struct dm_target *ti)
 	struct cbt_disk *disk = target->disk;
 
 	mutex_lock(&disk->target_mutex);
+	/* Another table was in use in between, and nobody saw its writes. */
+	if (READ_ONCE(disk->gone)) {
+		mutex_unlock(&disk->target_mutex);
+		return -ESTALE;
+	}
+	disk->last_used = target;
 	cbt_resize_apply(target);
 	cbt_meta_resume(disk, target);
 	target->activated = true;

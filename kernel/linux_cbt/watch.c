@@ -54,6 +54,7 @@ void cbt_watch_close(struct cbt_meta *meta)
 	struct cbt_disk *disk = meta->disk;
 	u64 start;
 	u64 end;
+	int written;
 	int error;
 
 	spin_lock_irq(&disk->lock);
@@ -80,9 +81,10 @@ void cbt_watch_close(struct cbt_meta *meta)
 		meta->superblock.watch_start = start;
 		meta->superblock.watch_end = end;
 		meta->superblock.flags &= ~CBT_META_FLAG_WATCH_OPEN;
-		if (cbt_meta_write_superblock(meta)) {
+		written = cbt_meta_write_superblock(meta);
+		if (written) {
 			spin_lock_irq(&disk->lock);
-			cbt_meta_give_up(meta, HERALD_CBT_CAUSE_META_WRITE);
+			cbt_meta_give_up(meta, cbt_meta_cause(written));
 			spin_unlock_irq(&disk->lock);
 		}
 	}
@@ -90,6 +92,9 @@ void cbt_watch_close(struct cbt_meta *meta)
 	/* Unreadable ranges stay open: what cannot be compared is not called unchanged. */
 	if (!error)
 		meta->watch_open = false;
+	else
+		queue_delayed_work(cbt_slow_wq, &meta->tidy_work,
+				   msecs_to_jiffies(CBT_META_TIDY_MS));
 	meta->watch_closing = false;
 	cbt_meta_let_go(meta);
 	spin_unlock_irq(&disk->lock);

@@ -46,6 +46,8 @@ static __always_inline void reserve(struct cbt_disk *disk, struct cbt_write *wri
 
 	if (disk->mode.mode != HERALD_CBT_MODE_MAP && !cbt_ring_slots_free(&disk->ring))
 		cbt_disk_sink(disk, HERALD_CBT_MODE_MAP, HERALD_CBT_CAUSE_SLOTS_FULL, cbt_now());
+	write->reserved_at = jiffies;
+	cbt_resolve_arm(disk);
 	if (disk->mode.mode == HERALD_CBT_MODE_MAP) {
 		disk->unslotted++;
 		cbt_generations_need_scan(&disk->generations);
@@ -76,8 +78,6 @@ static __always_inline void reserve(struct cbt_disk *disk, struct cbt_write *wri
 	write->slot = cbt_ring_slot(&disk->ring, cbt_ring_push(&disk->ring, &change, payload, now));
 	write->payload = payload;
 	write->payload_bytes = change.payload_bytes;
-	write->reserved_at = jiffies;
-	cbt_resolve_arm(disk);
 	trace_cbt_reserve(disk->major, disk->minor, disk->ring.head - 1, change.sector,
 			  change.sectors, change.payload_bytes, change.kind);
 }
@@ -170,6 +170,10 @@ int cbt_write_begin(struct cbt_disk *disk, struct cbt_write *write, struct bio *
 	write->tracked = true;
 	write->hung = false;
 	write->watched = false;
+	if (bio->bi_opf & REQ_NOWAIT) {
+		write->index = bio->bi_iter.bi_idx;
+		write->done = bio->bi_iter.CBT_ITER_DONE;
+	}
 	write->overlap.first = bio->bi_iter.bi_sector;
 	write->overlap.last = bio->bi_iter.bi_sector + bio_sectors(bio) - 1;
 
@@ -200,6 +204,7 @@ void cbt_write_ready_work(struct work_struct *work)
 	for (;;) {
 		enum verdict verdict;
 		struct cbt_write *write;
+		bool again;
 
 		spin_lock_irq(&disk->lock);
 		if (list_empty(&disk->ready)) {
@@ -208,10 +213,11 @@ void cbt_write_ready_work(struct work_struct *work)
 		}
 		write = cbt_write_waiting(disk->ready.next);
 		list_del_init(&write->overlap.ready);
-		verdict = advance(disk, write);
+		again = write->stage == CBT_STAGE_SUBMITTED;
+		verdict = again ? GO : advance(disk, write);
 		spin_unlock_irq(&disk->lock);
 		if (verdict == GO) {
-			if (write->payload_bytes)
+			if (write->payload_bytes && !again)
 				capture(disk, write);
 			submit_bio_noacct(write->bio);
 		}
@@ -244,6 +250,37 @@ static void tell_again(struct cbt_disk *disk, struct cbt_write *write)
 	cbt_generations_need_scan(&disk->generations);
 }
 
+void cbt_write_slotless_ended(struct cbt_disk *disk)
+{
+	disk->unslotted--;
+	/* Only after a climb is the last of these waited for. */
+	if (!disk->unslotted && disk->mode.mode != HERALD_CBT_MODE_MAP)
+		queue_delayed_work(cbt_slow_wq, &disk->clear_work, 0);
+}
+
+void cbt_write_again(struct cbt_write *write, struct block_device *origin)
+{
+	struct cbt_disk *disk = write->disk;
+	struct bio *bio = write->bio;
+	unsigned long flags;
+
+	/* As it was before whatever is below began with it. */
+	bio->bi_opf &= ~REQ_NOWAIT;
+	bio->bi_status = BLK_STS_OK;
+	bio_set_dev(bio, origin);
+	bio->bi_iter.bi_sector = write->overlap.first;
+	bio->bi_iter.bi_size = (write->overlap.last - write->overlap.first + 1) << SECTOR_SHIFT;
+	bio->bi_iter.bi_idx = write->index;
+	bio->bi_iter.CBT_ITER_DONE = write->done;
+	if (write->payload_bytes && write->bounced)
+		cbt_payload_swap(&disk->payload, write->payload, bio);
+
+	spin_lock_irqsave(&disk->lock, flags);
+	list_add_tail(&write->overlap.ready, &disk->ready);
+	cbt_write_kick(disk);
+	spin_unlock_irqrestore(&disk->lock, flags);
+}
+
 void cbt_write_end(struct cbt_write *write, blk_status_t status)
 {
 	struct cbt_disk *disk = write->disk;
@@ -253,7 +290,8 @@ void cbt_write_end(struct cbt_write *write, blk_status_t status)
 	unsigned long flags;
 
 	write->tracked = false;
-	if (status == BLK_STS_NOTSUPP && write->kind != HERALD_CBT_WRITE)
+	/* What was refused did nothing; of zeroes and erasure that is not to be relied on. */
+	if (status == BLK_STS_NOTSUPP && write->kind == HERALD_CBT_DISCARD)
 		more = HERALD_CBT_SLOT_NO_EFFECT;
 	else if (status != BLK_STS_OK)
 		state = HERALD_CBT_ABORTED;
@@ -264,18 +302,15 @@ void cbt_write_end(struct cbt_write *write, blk_status_t status)
 		disk->counts.aborted++;
 	if (write->regions || write->watched)
 		cbt_meta_leave(disk, write);
-	if (!write->slot) {
-		disk->unslotted--;
-		/* Only after a climb is the last of these waited for. */
-		if (!disk->unslotted && disk->mode.mode != HERALD_CBT_MODE_MAP)
-			queue_delayed_work(cbt_slow_wq, &disk->clear_work, 0);
-	} else if (write->hung) {
+	if (write->hung) {
 		list_del(&write->hung_entry);
 		tell_again(disk, write);
 		cbt_disk_high_water(disk);
 		cbt_ring_unpin(&disk->ring, cbt_disk_pin(disk));
 		cbt_disk_climb(disk);
 		cbt_disk_event(disk);
+	} else if (!write->slot) {
+		cbt_write_slotless_ended(disk);
 	} else {
 		trace_cbt_commit(disk->major, disk->minor, write->overlap.first, state);
 		cbt_slot_commit(write->slot, state, more);

@@ -28,6 +28,8 @@ struct cbt_write {
 	u64 payload;
 	unsigned long reserved_at; /* jiffies */
 	u32 payload_bytes;
+	u32 index; /* of REQ_NOWAIT: where the bio's iterator began */
+	u32 done;
 	u32 first_region;
 	u32 regions; /* entered in the activity log; 0: none */
 	u16 kind;
@@ -45,9 +47,16 @@ static inline struct cbt_write *cbt_write_waiting(struct list_head *entry)
 
 /* From map: DM_MAPIO_*. */
 int cbt_write_begin(struct cbt_disk *disk, struct cbt_write *write, struct bio *bio, u16 kind);
+/*
+ * From end_io, of a write that must not wait and would have had to, below: it goes down once more,
+ * and waits. It has its slot; to end it now would make a failed write of a refused one.
+ */
+void cbt_write_again(struct cbt_write *write, struct block_device *origin);
 /* From end_io. */
 void cbt_write_end(struct cbt_write *write, blk_status_t status);
 
+/* One that had no slot, or has none to wait for any more. Under disk->lock. */
+void cbt_write_slotless_ended(struct cbt_disk *disk);
 /* Lets go what is on disk->ready. Under disk->lock or not. */
 void cbt_write_kick(struct cbt_disk *disk);
 void cbt_write_ready_work(struct work_struct *work);

@@ -35,6 +35,7 @@ Result<std::unique_ptr<tracker::Tracker>> attach_tracker(const Host& host,
         tracker::CbtOptions options;
         options.device = {disk.major, disk.minor};
         options.disk = id;
+        options.note = host.config.state_dir / (to_string(id) + ".given-up");
         auto tracker = tracker::CbtTracker::attach(std::move(options));
         if (!tracker) return pass(tracker);
         return std::unique_ptr<tracker::Tracker>(std::move(*tracker));

@@ -143,8 +143,8 @@ Result<OrderedChange> CbtReader::look_at(const herald_cbt_slot_abi& slot) {
     }
     change.offset = slot.sector * HERALD_SECTOR_BYTES;
     change.length = uint64_t(slot.sectors) * HERALD_SECTOR_BYTES;
-    if ((slot.flags & HERALD_CBT_SLOT_NO_EFFECT) != 0 && slot.state == HERALD_CBT_COMMITTED &&
-        (change.kind == Kind::discard || change.kind == Kind::secure_erase)) {
+    const bool refused = (slot.flags & HERALD_CBT_SLOT_NO_EFFECT) != 0;
+    if (refused && slot.state == HERALD_CBT_COMMITTED && change.kind == Kind::discard) {
         change.kind = Kind::nothing;
         return passed(change);
     }
@@ -152,7 +152,8 @@ Result<OrderedChange> CbtReader::look_at(const herald_cbt_slot_abi& slot) {
     if (without_data && slot.state == HERALD_CBT_COMMITTED && mode_ == HERALD_CBT_MODE_ORDERED) {
         return mode_change(HERALD_CBT_MODE_EXTENTS, HERALD_CBT_CAUSE_PAYLOAD_FULL);
     }
-    if (without_data || slot.state != HERALD_CBT_COMMITTED || change.kind == Kind::reread) {
+    if (without_data || refused || slot.state != HERALD_CBT_COMMITTED ||
+        change.kind == Kind::reread) {
         return passed(unread(slot, std::move(change)));
     }
     if (change.kind != Kind::write) return passed(change);

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "herald/limits.h"
+#include "user/base/file.h"
 #include "user/tracker/cbt_cookie.h"
 
 namespace herald::tracker {
@@ -26,6 +27,8 @@ Result<std::unique_ptr<CbtTracker>> CbtTracker::attach(CbtOptions options) {
     std::unique_ptr<CbtTracker> tracker(new CbtTracker(std::move(options)));
     auto taken = tracker->take_disk();
     if (!taken) return pass(taken);
+    auto noted = tracker->read_note();
+    if (!noted) return pass(noted);
     auto cookie = tracker->device_->cookie();
     // Without a meta device there is none, and what was agreed with the server is not known.
     if (!cookie && cookie.error().sys == EOPNOTSUPP) cookie = Bytes();
@@ -85,13 +88,42 @@ Result<void> CbtTracker::restart() { return take_disk(); }
 
 std::optional<std::string> CbtTracker::gap() const {
     const uint32_t gap = device_ ? load(header().gap) : 0;
-    if (gap == HERALD_CBT_CAUSE_NONE) return std::nullopt;
-    return cbt_cause_name(gap);
+    if (gap != HERALD_CBT_CAUSE_NONE) return cbt_cause_name(gap);
+    if (lost_) return cbt_cause_name(HERALD_CBT_CAUSE_PERSISTENCE_LOST);
+    return std::nullopt;
 }
 
 Result<void> CbtTracker::clear_gap() {
     auto done = device_->ack(received_, stored_, 0, true);
     if (!done) return pass(done);
+    if (!lost_) return {};
+    std::error_code error;
+    std::filesystem::remove(options_.note, error);
+    if (error) {
+        return fail(ErrorKind::retry, "{}: {}", options_.note.native(), error.message());
+    }
+    lost_ = false;
+    return sync_dir(options_.note.parent_path());
+}
+
+Result<void> CbtTracker::read_note() {
+    if (options_.note.empty() || !std::filesystem::exists(options_.note)) return {};
+    auto text = read_file(options_.note, 64);
+    if (!text) return pass(text);
+    noted_ = as_text(*text) == std::to_string(load(header().activation));
+    lost_ = !noted_;
+    return {};
+}
+
+Result<void> CbtTracker::note_given_up() {
+    if (noted_ || lost_ || options_.note.empty() ||
+        load(header().persistence) != HERALD_CBT_PERSISTENCE_GIVEN_UP) {
+        return {};
+    }
+    const std::string text = std::to_string(load(header().activation));
+    auto written = replace_file(options_.note, std::as_bytes(std::span(text)));
+    if (!written) return written;
+    noted_ = true;
     return {};
 }
 
@@ -177,6 +209,8 @@ Result<bool> CbtTracker::quiet(std::span<const Extent>) {
 }
 
 Result<void> CbtTracker::set_continuity(const Continuity& continuity) {
+    auto noted = note_given_up();
+    if (!noted) return noted;
     auto written = device_->set_cookie(encode_cookie(continuity));
     // Without a meta device, or with one that fails, it is good until this process ends.
     if (!written && written.error().sys != EOPNOTSUPP &&
@@ -203,6 +237,8 @@ Result<void> CbtTracker::mark(BlockRun run) {
 }
 
 Result<void> CbtTracker::release() {
+    auto noted = note_given_up();
+    if (!noted) return noted;
     const uint64_t released = std::max(released_, reader_->releasable(received_));
     if (released == released_ && reader_->drained() == told_drained_) return {};
     auto done = device_->release(released, reader_->drained(), load(header().events));

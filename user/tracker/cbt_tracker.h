@@ -10,6 +10,7 @@
 // Steps: docs/internals/dm_cbt.md
 #pragma once
 
+#include <filesystem>
 #include <memory>
 
 #include "user/tracker/cbt_reader.h"
@@ -21,6 +22,9 @@ struct CbtOptions {
     std::function<Result<CbtDevice>()> open = &CbtDevice::open;
     herald_cbt_disk_abi device{};  // of the dm device
     Uuid disk;
+    // A file that says in which activation the driver gave persistence up. A meta device that hangs
+    // cannot say so itself, and after a crash it would be believed again. Empty: none is kept.
+    std::filesystem::path note = {};
 };
 
 class CbtTracker : public Tracker, public OrderedChanges {
@@ -64,6 +68,8 @@ class CbtTracker : public Tracker, public OrderedChanges {
     Result<void> take_disk();
     Result<herald_cbt_ack_abi> ask();
     Result<bool> generation_waits();
+    Result<void> read_note();
+    Result<void> note_given_up();
 
     CbtOptions options_;
     std::optional<CbtDevice> device_;
@@ -72,6 +78,8 @@ class CbtTracker : public Tracker, public OrderedChanges {
     std::vector<uint64_t> live_, todo_, in_flight_;
     std::optional<DirtyMap> map_;
     Continuity continuity_;
+    bool lost_ = false;   // persistence was, in an activation before this one
+    bool noted_ = false;  // that it was given up in this one
 
     // Slots, as the driver was told.
     uint64_t released_ = 0;

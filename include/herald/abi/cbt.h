@@ -120,10 +120,8 @@ enum herald_cbt_state {
 };
 
 /* Flags of a slot. */
-#define HERALD_CBT_SLOT_FUA 0x1u /* was written through */
-#define HERALD_CBT_SLOT_NO_EFFECT                                   \
-    0x2u /* the device refused this discard or erase as unsupported \
-          */
+#define HERALD_CBT_SLOT_FUA 0x1u       /* was written through */
+#define HERALD_CBT_SLOT_NO_EFFECT 0x2u /* the device refused this discard as unsupported */
 #define HERALD_CBT_SLOT_INEXACT \
     0x4u /* nobounce: the payload is a copy of a buffer that may change */
 #define HERALD_CBT_SLOT_DOWNGRADED 0x8u /* a tag in a mode that is not ordered */

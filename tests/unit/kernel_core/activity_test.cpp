@@ -114,7 +114,7 @@ class Model {
             bitmap_ = bitmap_writing_;
             u32 numbers[CBT_ACTIVITY_REGIONS_MAX];
             u32 used = set_->used;
-            u32 count = cbt_activity_compose(set_.get(), numbers);
+            u32 count = cbt_activity_compose(set_.get(), true, numbers);
             dropped_ += used > count;
             log_writing_ = std::set<u32>(numbers, numbers + count);
             phase_ = 2;
@@ -178,7 +178,7 @@ TEST_CASE("a full set answers so, and retires what was unused longest") {
     for (u32 i = 0; i < CBT_ACTIVITY_REGIONS_MAX; i++)
         REQUIRE(cbt_activity_enter(set.get(), i * 7, 1) == CBT_ACTIVITY_WAIT);
     CHECK(cbt_activity_enter(set.get(), 1, 1) == CBT_ACTIVITY_FULL);
-    CHECK(cbt_activity_compose(set.get(), numbers) == CBT_ACTIVITY_REGIONS_MAX);
+    CHECK(cbt_activity_compose(set.get(), true, numbers) == CBT_ACTIVITY_REGIONS_MAX);
     CHECK(cbt_activity_enter(set.get(), 7, 1) == CBT_ACTIVITY_WAIT);
     cbt_activity_durable(set.get());
     CHECK_FALSE(cbt_activity_is_due(set.get()));
@@ -191,7 +191,7 @@ TEST_CASE("a full set answers so, and retires what was unused longest") {
     std::sort(chosen, chosen + 4);
     CHECK((chosen[0] == 0 && chosen[1] == 7 && chosen[2] == 14 && chosen[3] == 28));
     CHECK(cbt_activity_enter(set.get(), 14, 1) == CBT_ACTIVITY_ENTERED);
-    CHECK(cbt_activity_compose(set.get(), numbers) == CBT_ACTIVITY_REGIONS_MAX - 3);
+    CHECK(cbt_activity_compose(set.get(), true, numbers) == CBT_ACTIVITY_REGIONS_MAX - 3);
     CHECK(cbt_activity_enter(set.get(), 7, 1) == CBT_ACTIVITY_WAIT);
     cbt_activity_durable(set.get());
     CHECK_FALSE(cbt_activity_has(set.get(), 0));

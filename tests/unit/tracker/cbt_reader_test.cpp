@@ -97,6 +97,12 @@ TEST_CASE_METHOD(Host, "zeroes, discards and erases keep their kinds") {
     newest().flags |= HERALD_CBT_SLOT_NO_EFFECT;
     producer.complete(0, refused);
     CHECK(next()->kind == Kind::nothing);
+    // Only of a discard is nothing known to have been done.
+    const uint64_t zeroes = submit(8, 8, 0, HERALD_CBT_WRITE_ZEROES);
+    newest().flags |= HERALD_CBT_SLOT_NO_EFFECT;
+    producer.complete(0, zeroes);
+    CHECK(next()->kind == Kind::reread);
+    CHECK(to_read == std::vector<std::pair<uint64_t, uint64_t>>{{8, 8}});
 }
 
 TEST_CASE_METHOD(Host, "a failed write is read again, a hung one is passed over") {

@@ -3,6 +3,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/cbt_producer.h"
+#include "tests/temp_dir.h"
 
 using namespace herald;
 using tracker::BlockRun;
@@ -14,6 +15,7 @@ constexpr uint64_t kBlocks = 16;
 constexpr uint64_t kSlots = 16;
 
 struct Host {
+    test::TempDir dir;
     test::CbtProducer producer;
     Uuid id = Uuid::random();
     std::unique_ptr<CbtTracker> tracker;
@@ -26,8 +28,9 @@ struct Host {
     }
     void attach() {
         tracker.reset();
-        auto attached = CbtTracker::attach(
-            {[this] { return producer.open(); }, test::CbtProducer::device(0), id});
+        auto attached =
+            CbtTracker::attach({[this] { return producer.open(); }, test::CbtProducer::device(0),
+                                id, dir.path() / "disk.given-up"});
         INFO((attached ? "" : attached.error().message));
         REQUIRE(attached);
         tracker = std::move(*attached);
@@ -263,4 +266,25 @@ TEST_CASE_METHOD(Host, "a second process is refused") {
         CbtTracker::attach({[this] { return producer.open(); }, test::CbtProducer::device(0), id});
     REQUIRE_FALSE(second);
     CHECK(second.error().message.find("another process") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Host, "what a meta device could not say of itself the reader remembers") {
+    producer.disk(0).persistence = HERALD_CBT_PERSISTENCE_GIVEN_UP;
+    producer.disk(0).publish();
+    REQUIRE(tracker->release());
+    CHECK_FALSE(tracker->gap());
+    attach();  // the driver has tracked on all the time
+    CHECK_FALSE(tracker->gap());
+    // The meta device is back as it was, and says nothing.
+    tracker.reset();
+    producer.disk(0).persistence = HERALD_CBT_PERSISTENCE_ACTIVE;
+    producer.power_cut(0, HERALD_CBT_CAUSE_NONE);
+    attach();
+    CHECK(tracker->gap() == tracker::cbt_cause_name(HERALD_CBT_CAUSE_PERSISTENCE_LOST));
+    attach();
+    CHECK(tracker->gap() == tracker::cbt_cause_name(HERALD_CBT_CAUSE_PERSISTENCE_LOST));
+    REQUIRE(tracker->clear_gap());
+    CHECK_FALSE(tracker->gap());
+    attach();
+    CHECK_FALSE(tracker->gap());
 }

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <atomic>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -85,10 +86,10 @@ struct Write {
 class Load {
   public:
     // `span`: the sectors of each disk that are written to. `forced`: one write in so many is
-    // forced to the medium; 0: none.
+    // forced to the medium; 0: none. `in_turn`: these one at a time.
     Load(std::vector<const char*> nodes, std::uint64_t span, std::size_t writes, std::uint64_t seed,
-         unsigned forced = 16)
-        : history_(writes), span_(span), seed_(seed), forced_(forced) {
+         unsigned forced = 16, bool in_turn = false)
+        : history_(writes), span_(span), seed_(seed), forced_(forced), in_turn_(in_turn) {
         for (const char* node : nodes) {
             files_.push_back(open(node, O_WRONLY | O_DIRECT | O_CLOEXEC));
             if (files_.back() < 0) fail("%s: %s", node, std::strerror(errno));
@@ -130,6 +131,8 @@ class Load {
             const std::size_t bytes = std::size_t{write.sectors} * kSectorBytes;
             const iovec piece{buffer, bytes};
             const int flags = forced_ != 0 && random() % forced_ == 0 ? RWF_DSYNC : 0;
+            std::unique_lock turn(turn_, std::defer_lock);
+            if (flags != 0 && in_turn_) turn.lock();
             write.submitted = tick();
             const ssize_t done = pwritev2(files_[write.disk], &piece, 1,
                                           static_cast<off_t>(write.sector * kSectorBytes), flags);
@@ -145,6 +148,8 @@ class Load {
     std::uint64_t span_;
     std::uint64_t seed_;
     unsigned forced_;
+    bool in_turn_;
+    std::mutex turn_;
     std::atomic<std::size_t> taken_{0};
     std::atomic<std::uint64_t> clock_{1};
     std::vector<std::thread> threads_;
