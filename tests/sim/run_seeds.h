@@ -17,7 +17,8 @@ struct SeedRange {
     uint64_t count = 0;
 };
 
-// The I-th of N ranges, each seed in one of them; nothing when `part` is not I/N with I from 1 to N.
+// The I-th of N ranges, each seed in one of them; nothing when `part` is not I/N with I from 1 to
+// N.
 std::optional<SeedRange> range_of_part(SeedRange all, const std::string& part);
 
 // Of all histories; fails the test case when a promise does not hold.
