@@ -149,10 +149,11 @@ function(herald_script_test name)
     ENVIRONMENT "HERALD_BIN_DIR=${CMAKE_BINARY_DIR}/bin;HERALD_BUILD_DIR=${CMAKE_BINARY_DIR}")
 endfunction()
 
-# herald_fuzzer(NAME CORPUS dir ... SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
-# and goes on for HERALD_FUZZ_SECONDS (of the environment, when configuring; 5 when unset).
+# herald_fuzzer(NAME MALLOC_MIB n CORPUS dir ... SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
+# and goes on for HERALD_FUZZ_SECONDS (of the environment, when configuring; 5 when unset). An allocation of n MiB or
+# more is a failure: tests/fuzz/README.md says why which n.
 function(herald_fuzzer name)
-  cmake_parse_arguments(A "" "" "CORPUS;SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "" "MALLOC_MIB" "CORPUS;SOURCES;DEPS" ${ARGN})
   if(NOT HERALD_FUZZ)
     return()
   endif()
@@ -168,6 +169,6 @@ function(herald_fuzzer name)
   # New inputs go to the build folder, so that a run never changes the committed corpus.
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
   add_test(NAME ${name} COMMAND ${name} -max_total_time=${seconds} -rss_limit_mb=1024
-    -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
+    -malloc_limit_mb=${A_MALLOC_MIB} -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout} PROCESSORS 3)
 endfunction()
