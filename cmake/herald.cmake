@@ -93,10 +93,12 @@ function(herald_test_command variable label)
   set(${variable} ${command} PARENT_SCOPE)
 endfunction()
 
-# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL] [EACH_FILE]):
-# a Catch2 program that CTest runs; with EACH_FILE once for NAME_FILE of each source FILE_test.cpp, side by side.
+# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL] [EACH_FILE]
+# [NIGHTLY_PARTS n]): a Catch2 program that CTest runs; with EACH_FILE once for NAME_FILE of each source
+# FILE_test.cpp, side by side; with NIGHTLY_PARTS as NAME_1 to NAME_n in the nightly tier, each told its
+# part of the work by HERALD_PART ("2/4").
 function(herald_test name)
-  cmake_parse_arguments(A "EACH_FILE;${herald_test_options}" "${herald_test_values}" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "EACH_FILE;${herald_test_options}" "NIGHTLY_PARTS;${herald_test_values}" "SOURCES;DEPS" ${ARGN})
   if(HERALD_FUZZ)
     return()
   endif()
@@ -111,6 +113,14 @@ function(herald_test name)
   endif()
   add_dependencies(tests_${A_LABEL} ${name})
   herald_test_command(command ${A_LABEL} ${PROJECT_SOURCE_DIR}/tests/run $<TARGET_FILE:${name}>)
+  if(A_NIGHTLY_PARTS AND "$ENV{HERALD_TIER}" STREQUAL nightly)
+    foreach(part RANGE 1 ${A_NIGHTLY_PARTS})
+      add_test(NAME ${name}_${part} COMMAND ${command})
+      herald_test_properties(${name}_${part})
+      set_tests_properties(${name}_${part} PROPERTIES ENVIRONMENT HERALD_PART=${part}/${A_NIGHTLY_PARTS})
+    endforeach()
+    return()
+  endif()
   if(NOT A_EACH_FILE)
     add_test(NAME ${name} COMMAND ${command})
     herald_test_properties(${name})
@@ -139,10 +149,11 @@ function(herald_script_test name)
     ENVIRONMENT "HERALD_BIN_DIR=${CMAKE_BINARY_DIR}/bin;HERALD_BUILD_DIR=${CMAKE_BINARY_DIR}")
 endfunction()
 
-# herald_fuzzer(NAME CORPUS dir ... SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
-# and goes on for HERALD_FUZZ_SECONDS (of the environment, when configuring; 5 when unset).
+# herald_fuzzer(NAME MALLOC_MIB n CORPUS dir ... SOURCES ... DEPS ...): a libFuzzer target; CTest replays its corpus
+# and goes on for HERALD_FUZZ_SECONDS (of the environment, when configuring; 5 when unset). An allocation of n MiB or
+# more is a failure: tests/fuzz/README.md says why which n.
 function(herald_fuzzer name)
-  cmake_parse_arguments(A "" "" "CORPUS;SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "" "MALLOC_MIB" "CORPUS;SOURCES;DEPS" ${ARGN})
   if(NOT HERALD_FUZZ)
     return()
   endif()
@@ -158,6 +169,6 @@ function(herald_fuzzer name)
   # New inputs go to the build folder, so that a run never changes the committed corpus.
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
   add_test(NAME ${name} COMMAND ${name} -max_total_time=${seconds} -rss_limit_mb=1024
-    -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
+    -malloc_limit_mb=${A_MALLOC_MIB} -timeout=10 ${CMAKE_BINARY_DIR}/corpus/${name} ${A_CORPUS})
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout} PROCESSORS 3)
 endfunction()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Dependencies point one way: every #include and every DEPS line obeys the table below."""
+"""Dependencies point one way: every #include, and what each target links, obeys the table below."""
 import pathlib
 import re
 import sys
@@ -29,6 +29,10 @@ ALLOWED = {
     "tools/herald": BASE | {"user/seal", "user/hrl", "user/wire", "user/vault", "user/store"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
+# In a CMakeLists.txt: what makes a target, and what says that it links others.
+TARGET = re.compile(r"\b(?:herald_library|herald_program|add_library|add_executable)\s*\(\s*([\w-]+)([^)]*)\)")
+LINK = re.compile(r"\btarget_link_libraries\s*\(\s*([\w-]+)([^)]*)\)")
+FLAGS = "herald_flags"  # compiler options, a target like any other to CMake
 
 
 def folder_of(path: str):
@@ -36,6 +40,39 @@ def folder_of(path: str):
         if path == folder or path.startswith(folder + "/"):
             return folder
     return None
+
+
+def links(root: pathlib.Path):
+    """Folder of each target, and (folder, CMakeLists.txt, target, what it links)."""
+    folders, linked = {}, []
+    for top in ("kernel", "user", "tools"):
+        for file in sorted((root / top).rglob("CMakeLists.txt")):
+            name = file.relative_to(root).as_posix()
+            text = re.sub(r"#[^\n]*", "", file.read_text())
+            for target, words in TARGET.findall(text):
+                folders[target] = folder_of(name)
+                linked += [(folder_of(name), name, target, word) for word in words.partition("DEPS")[2].split()]
+            for target, words in LINK.findall(text):
+                linked += [(folder_of(name), name, target, word) for word in words.split()]
+    return folders, linked
+
+
+def wrong_links(root: pathlib.Path) -> tuple[int, list[str]]:
+    wrong, checked = [], 0
+    folders, linked = links(root)
+    for own, file, target, other in linked:
+        if not other.startswith("herald") or other == FLAGS:
+            continue  # a library of the system, or a word of CMake's
+        checked += 1
+        if own is None:
+            wrong.append(f"{file}: its folder is not in the table of {__file__}")
+        elif other not in folders:
+            wrong.append(f"{file}: {target} links {other}, which no folder below kernel, user and tools makes")
+        elif folders[other] != own and folders[other] not in ALLOWED[own]:
+            wrong.append(f"{file}: {own} may not link {other} of {folders[other]}")
+    if checked == 0:
+        wrong.append("no DEPS of ours were found")
+    return checked, wrong
 
 
 def main() -> int:
@@ -66,7 +103,9 @@ def main() -> int:
                     wrong.append(f"{name}: includes {included}, which is in no known folder")
                 elif target not in (own, "include") and target not in ALLOWED[own]:
                     wrong.append(f"{name}: {own} may not include {included}")
-    print(f"{checked} files checked, {len(wrong)} wrong")
+    linked, more = wrong_links(root)
+    wrong += more
+    print(f"{checked} files and {linked} links checked, {len(wrong)} wrong")
     for line in wrong:
         print(line)
     return 1 if wrong or checked == 0 else 0

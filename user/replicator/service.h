@@ -34,6 +34,12 @@ class Service {
 
   private:
     using WorkerPtr = std::shared_ptr<DiskWorker>;
+    // With the last looks below TimeoutStopSec of the unit. A freeze that a client holds (10 s) or
+    // a request to a server that hangs (30 s) ends before that.
+    static constexpr std::chrono::seconds kStopMax{50};
+    static constexpr char kLeavingCause[] =
+        "unprotected, and the disk does not answer: it is let go when it does";
+
     struct Leaving {
         WorkerPtr worker;
         bool waited_for;  // by the connection that unprotects it; otherwise by the watcher
@@ -62,8 +68,9 @@ class Service {
     bool looks_ended() const;
     Result<void> let_go(const WorkerPtr& worker);
     bool is_configured(const std::string& path) const;
-    Result<bool> unprotect_missing(const std::string& path);
 
+    // In service_requests.cpp.
+    Result<bool> unprotect_missing(const std::string& path);
     nlohmann::json list() const;
     Result<nlohmann::json> map(const nlohmann::json& request) const;
     Result<nlohmann::json> tag(const nlohmann::json& request,

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // DiskStream over the driver dm_cbt: what is restorable at every boundary of the stream.
+#include <set>
+
 #include "tests/catch.hpp"
 #include "tests/cbt_producer.h"
 #include "user/hrl/segment_reader.h"
@@ -17,7 +19,10 @@ constexpr uint64_t kBlock = HERALD_BLOCK_BYTES;
 constexpr uint64_t kBlocks = 16;
 constexpr uint64_t kSlots = 32;
 
+struct Died {};
+
 struct Host {
+    std::string die_at;  // the step at which this process ends
     test::CbtProducer producer;
     Bytes disk = Bytes(kBlocks * kBlock);
     std::unique_ptr<tracker::CbtTracker> tracker;
@@ -52,7 +57,10 @@ struct Host {
         options.disk = id;
         options.disk_bytes = tracker->disk_bytes();
         stream.emplace(
-            options, *tracker, [] { return Uuid::random(); }, [](const char*) {});
+            options, *tracker, [] { return Uuid::random(); },
+            [this](const char* step) {
+                if (step == die_at) throw Died{};
+            });
     }
     Verdict start() {
         auto request = stream->intend(Uuid::random());
@@ -384,6 +392,34 @@ TEST_CASE_METHOD(Host,
     CHECK(state.refusal().empty());
     CHECK(image == disk);
     CHECK(read_bytes == kBlock);
+}
+
+TEST_CASE_METHOD(Host, "a process that dies as changes leave the ring loses none of them") {
+    synchronise();
+    uint8_t fill = 0;
+    for (const char* step : {"replicator.changes_emitted", "replicator.changes_released"}) {
+        // A few changes, and so many that their place in the ring is given back.
+        for (const unsigned changes : {3u, unsigned(kSlots - 4)}) {
+            CAPTURE(step, changes);
+            const std::set<uint64_t> blocks{2, 5};
+            for (unsigned i = 0; i < changes; ++i) write((i % 2 ? 2 : 5) * 128, 8, ++fill);
+            die_at = step;
+            REQUIRE_THROWS_AS(emit(), Died);
+            die_at.clear();
+            for (const uint64_t block : blocks) CHECK(producer.disk(0).is_dirty(block));
+            write(9 * 128, 8, ++fill);
+            boot();
+            REQUIRE(start().baseline == Baseline::continues);
+            emit();
+            while (scan()) store();
+            store();
+            CHECK(state.refusal().empty());
+            CHECK(image == disk);
+            // At most what was not stored is read again.
+            CHECK(read_bytes <= (blocks.size() + 1) * kBlock);
+            read_bytes = 0;
+        }
+    }
 }
 
 TEST_CASE_METHOD(Host, "a power cut costs a scan of what was not stored") {
