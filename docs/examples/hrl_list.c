@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 int main(int argc, char** argv) {
-    struct herald_hrl_options options = {.size = sizeof options, .without_key = 1};
+    struct herald_hrl_options options = {.size = sizeof options, .without_key = 1, .logs = 1};
     struct herald_hrl_record record = {.size = sizeof record};
     herald_hrl_reader* reader = NULL;
     int status;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libherald-hrl: reads .hrl version 3 from any program.
- * Promise: no record is handed out before its block was verified; sizes and meanings here never
+ * libherald-hrl: reads .hrl version 3, and where it is asked to version 2 (Hyper-V Replica Logs),
+ * from any program.
+ * Promise: no record is handed out before its block was verified (of a log: as far as its checksums
+ * reach, and data_is_unchecked tells where they do not); sizes and meanings here never
  * change, new fields only come behind the old ones (each struct says how long the caller's is).
  * Callers: one thread for each reader. Owns: what open gives, until close.
  * Failure: functions return HERALD_HRL_* below; herald_hrl_error() says what happened, to what.
  * No C++ exception leaves the library.
- * Layout of files: docs/formats/hrl.md. Link with: pkg-config --libs herald-hrl
+ * Layout of files: docs/formats/hrl.md, docs/formats/mshrl.md. Link with: pkg-config --libs
+ * herald-hrl
  */
 #ifndef HERALD_HRL_H
 #define HERALD_HRL_H
@@ -18,8 +21,12 @@
 extern "C" {
 #endif
 
-/* 1: the first. 2: herald_hrl_info from block_bytes on. Later ones only add. */
-#define HERALD_HRL_API_VERSION 2
+/*
+ * 1: the first. 2: herald_hrl_info from block_bytes on. 3: logs (herald_hrl_options from logs on,
+ * herald_hrl_info from format on, herald_hrl_record from data_is_unchecked on). Later ones only
+ * add.
+ */
+#define HERALD_HRL_API_VERSION 3
 
 #define HERALD_HRL_API __attribute__((visibility("default")))
 
@@ -43,6 +50,9 @@ struct herald_hrl_options {
     int without_key;         /* not 0: read all but the data of writes when there is no key */
     int sealed_only;         /* not 0: refuse files that are not sealed */
     int layers;              /* not 0: read files whose records do not stand as they happened */
+    /* Since version 3. */
+    int logs;        /* not 0: read Hyper-V Replica Logs, too; sealed_only refuses them */
+    int entry_order; /* of a log in which nothing proves it: 1 oldest first, 2 newest first */
 };
 
 struct herald_hrl_info {
@@ -66,6 +76,11 @@ struct herald_hrl_info {
     uint8_t granule_log2;       /* 0 in order 1 */
     uint8_t reserved[5];        /* 0 */
     uint8_t key_id[16];         /* of the machine key; 0: not sealed */
+    /*
+     * Since version 3: 2 a log, 3 a segment or layer. A log says only segment and previous_segment
+     * (its ids), created_ns and whether it is whole; its records are numbered from 1.
+     */
+    int format;
 };
 
 struct herald_hrl_record {
@@ -78,6 +93,7 @@ struct herald_hrl_record {
     uint64_t time_ns;
     const void* data; /* until the next call with this reader */
     size_t data_bytes;
+    int data_is_unchecked; /* since version 3: of a log, whose entry has no checksum of its data */
 };
 
 /* `options` may be NULL. *reader is set unless memory is short, also on failure: for its error. */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Every bound that more than one part relies on, with the reason for its value.
  * Plain C so that kernel-side code can read it too. Units are in the names.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The set of hot regions: those whose blocks a power cut may leave dirty without a bit on the meta
  * device. One activity-log block holds the whole set.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include "bitmap.h"
 
 void cbt_bitmap_init(struct cbt_bitmap* bitmap, u64* words, u64 blocks) {

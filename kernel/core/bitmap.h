@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * One bit for each 64 KiB block, in words of 64. Bit n is bit n % 64 of word n / 64.
  * Callers: changes under the disk's ring lock; words may be read without it where a bit that is

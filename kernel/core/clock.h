@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The driver-wide clock: the later of the wall clock and one more than the last value given.
  * Promise: values are unique and increase over all disks, in the order in which the calls take

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include "crc32c.h"
 
 /* One entry for each half byte: remainder of the half byte by the polynomial 0x82f63b78

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* CRC-32C (Castagnoli), reflected, initial value and final complement as in RFC 3720, appendix B.4.
  */
 #ifndef HERALD_CORE_CRC32C_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include "generations.h"
 
 void cbt_generations_init(struct cbt_generations* generations) {

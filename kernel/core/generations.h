@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The two generations of the dirty map: `current` takes the bits of new writes, `sealed` waits for
  * the reader's word that all it covers is stored. Promise: the sealed bits may go only when (1)

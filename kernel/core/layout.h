@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The blocks of a meta device: 4 KiB each, in pairs that are written in turn; the newest whole one
  * of a pair counts. Layout: docs/formats/dirty_map.md Promise: a block torn at any byte is refused,

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include "mode.h"
 
 static void enter(struct cbt_mode* mode, u32 to, u32 cause, u64 now_ns) {

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * How a disk's new writes are tracked: ordered, extents or map, and why.
  * Promise: the first reservation that fails latches the mode, and nothing is recorded in a higher

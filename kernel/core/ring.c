@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include "ring.h"
 
 CBT_STATIC_ASSERT(slot_size, sizeof(struct herald_cbt_slot_abi) == 64);

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The change ring of one disk: fixed slots, and a payload area that slots point into.
  * Promise: the reader sees slots in the order in which they were pushed; a slot that it sees is

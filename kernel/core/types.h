@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Integers, byte order and memory order for code that runs in kernels and in user space.
  * The compiler's atomics are used in both: on aligned words they are plain loads and stores with

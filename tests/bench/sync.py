@@ -3,7 +3,8 @@
 """Initial sync end to end over loopback TLS: CPU seconds per GB of replicator plus server, beside the
 floor. Goal: at most 1.5 times the floor. Also peak RSS of both (limit 256 MiB).
 The floor is measured before and after each of several syncs, and each sync is compared with the mean of the two around
-it: what neighbours on the same host take from a virtual processor changes within seconds, by up to a half."""
+it: what else runs on the same host takes from a virtual processor, and a floor measured once comes out between 1.47 and
+2.15 s/GB. All runs are printed, and whether each reached the goal; the figure is their median."""
 import argparse
 import json
 import os
@@ -44,7 +45,8 @@ def main() -> int:
         floors.append(measure_floor(args.quick))
         around = (floors[-2]["cpu_s_per_gb"] + floors[-1]["cpu_s_per_gb"]) / 2
         syncs[-1]["times_floor"] = sum(syncs[-1]["cpu_s_per_gb"].values()) / around
-        print(f"{syncs[-1]['times_floor']:.2f} times the floors around it", flush=True)
+        missed = "" if syncs[-1]["times_floor"] <= 1.5 else ": missed"
+        print(f"{syncs[-1]['times_floor']:.2f} times the floors around it (goal 1.5{missed})", flush=True)
     ratio = statistics.median(sync["times_floor"] for sync in syncs)
     print(f"median {ratio:.2f} times the floor (goal 1.5)")
     if args.json:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "tools/hrl_py"))
 
 import lz4_streams  # noqa: E402
 from damage import damage  # noqa: E402
+from golden_keys import compare_golden_keys  # noqa: E402
 from journal import BlockDamaged, Journal, Refused  # noqa: E402
 from key_files import KeyTrouble, NewerKeyFile, read_machine_key, read_root_key, read_secret  # noqa: E402
 from layout import text_of_id  # noqa: E402
@@ -288,8 +289,13 @@ def main():
     kept = [path for corpus in CORPORA for path in sorted((ROOT / "tests" / corpus).iterdir())]
     streams = [path.read_bytes() for path in sorted((ROOT / "tests/fuzz/corpus/lz4_framing").iterdir())]
     streams = [(struct.unpack_from("<I", data)[0], data[4:]) for data in streams if len(data) >= 4]
-    difference = compare_golden(golden)
+    golden_folder = folder / "golden_keys"
+    golden_folder.mkdir(mode=0o700)
+    difference = compare_golden_keys(peer, golden_folder) or compare_golden(golden)
     if not difference:
+        for path in golden_folder.iterdir():
+            path.unlink()
+        golden_folder.rmdir()
         difference, taken = compare_lz4(peer, streams + list(lz4_streams.hostile_streams()))
     if not difference and lz4_streams.cost_of(1 << 18) > 1 << 19:
         difference = "Python copies more of a hostile LZ4 block than twice what it holds"

@@ -36,21 +36,37 @@ def text_of(*args) -> str:
 
 
 class Program:
-    """What --help says: the program's own options, its verbs, and the options of each."""
+    """What --help says: the program's own options, its verbs ("info", "key show"), and the options of each."""
 
     def __init__(self, name: str):
         self.name = name
         self.help = text_of(BIN / name, "--help")
         self.options = set(DEFINED.findall(self.help))
-        after = self.help.partition("Subcommands:\n")[2].partition("\n\n")[0]
         self.verbs = {}
-        for verb in re.findall(r"^  ([a-z-]+)", after, re.M):
-            said = text_of(BIN / name, verb, "--help")
-            self.verbs[verb] = set(DEFINED.findall(said))
-            if not re.search(rf"^  {name} {verb}", said, re.M):
-                wrong.append(f"'{name} {verb} --help' has no example")
+        self.said = [self.help]
+        self.add_verbs((), self.help)
         if not re.search(rf"^ *{name} ", self.help.partition("\n\n")[2], re.M):
             wrong.append(f"'{name} --help' has no example")
+
+    def add_verbs(self, above: tuple[str, ...], shown: str):
+        after = shown.partition("Subcommands:\n")[2].partition("\n\n")[0]
+        for verb in re.findall(r"^  ([a-z-]+)", after, re.M):
+            words = (*above, verb)
+            name = " ".join(words)
+            said = text_of(BIN / self.name, *words, "--help")
+            self.said.append(said)
+            self.verbs[name] = set(DEFINED.findall(said))
+            if not re.search(rf"^  {self.name} {name}", said, re.M):
+                wrong.append(f"'{self.name} {name} --help' has no example")
+            self.add_verbs(words, said)
+
+    def verb_of(self, words: list[str]) -> str:
+        """The verb of a command line, as long as it is; nothing where there is none."""
+        for at in range(len(words)):
+            if words[at] in self.verbs:
+                longer = " ".join(words[at:at + 2])
+                return longer if longer in self.verbs else words[at]
+        return ""
 
     def all_options(self) -> set[str]:
         return self.options.union(*self.verbs.values()) if self.verbs else self.options
@@ -99,10 +115,13 @@ def check_commands(where: str, text: str, programs: dict[str, Program]) -> int:
         if not program:
             continue
         count += 1
-        verbs = [w for w in words[1:] if w in program.verbs]
+        verb = program.verb_of(words[1:])
         known = program.options | EVERYWHERE
-        if verbs:
-            known = known | program.verbs[verbs[0]]
+        if verb:
+            known = known | program.verbs[verb]
+            after = words[words.index(verb.split()[-1]) + 1:]
+            if any(name.startswith(f"{verb} ") for name in program.verbs) and after and not after[0].startswith("-"):
+                wrong.append(f"{where}: '{' '.join(words)}': '{verb}' has no '{after[0]}'")
         elif program.verbs and len(words) > 1 and not words[1].startswith("-") and words[1].islower():
             wrong.append(f"{where}: '{' '.join(words)}': there is no verb '{words[1]}'")
         for word in words[1:]:
@@ -190,7 +209,7 @@ def main() -> int:
         shown = re.sub(r".\x08", "", text_of("mandoc", "-T", "ascii", page))
         count += check_commands(page.name, shown.partition("EXAMPLE")[2].partition("SEE ALSO")[0], programs)
     for program in programs.values():
-        for said in [program.help, *(text_of(BIN / program.name, verb, "--help") for verb in program.verbs)]:
+        for said in program.said:
             count += check_commands(f"{program.name} --help", said.partition("xample")[2], programs)
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text()

@@ -1,15 +1,37 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What every file of the tree keeps to: SPDX line, ASCII source, no work left open, a README per folder; and that
+"""What every file of the tree keeps to: SPDX line with the licence of its folder, ASCII source, no work left open, a README per folder; and that
 the target that a user builds has all that is installed."""
 import pathlib
 import re
 import subprocess
 import sys
 
-SOURCE = {".h", ".hpp", ".c", ".cpp", ".py", ".cmake", ".sh"}
+SOURCE = {".h", ".hpp", ".c", ".cpp", ".py", ".cmake", ".sh", ".map", ".in", ".service", ".1", ".8"}
 OPEN_WORK = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 README_LINES_MAX = 20
+
+
+# Which licence the sources below a folder have; the longest folder that fits. What the kernel compiles and a program links
+# must allow both: GPL-2.0-only and Apache-2.0 code may not be one program.
+BOTH = "GPL-2.0-only OR Apache-2.0"
+LICENCES = {"": "Apache-2.0", "kernel": "GPL-2.0-only", "kernel/core": BOTH, "include/herald/limits.h": BOTH,
+            "include/herald/abi": "(GPL-2.0-only WITH Linux-syscall-note) OR MIT", "tests/vm/faulty_module": "GPL-2.0-only"}
+# How a folder of the kernel is built in user space is no part of it.
+BUILDS = {"kernel/CMakeLists.txt", "kernel/ebpf_tracker/CMakeLists.txt"}
+
+
+def wrong_licence(root: pathlib.Path, name: str, line: str) -> str:
+    """What is wrong with an SPDX line, or nothing."""
+    said = line.replace("*/", "").partition("SPDX-License-Identifier:")[2].strip()
+    folder = max((f for f in LICENCES if not f or name == f or name.startswith(f + "/")), key=len)
+    wanted = "Apache-2.0" if name in BUILDS else LICENCES[folder]
+    if said != wanted:
+        return f"{name}: its licence is '{said}', here it is '{wanted}'"
+    for one in re.findall(r"[A-Za-z][\w.-]+", said):
+        if one not in ("OR", "WITH", "AND") and not (root / "LICENSES" / f"{one}.txt").is_file():
+            return f"{name}: LICENSES has no {one}.txt"
+    return ""
 
 
 def main() -> int:
@@ -28,6 +50,10 @@ def main() -> int:
         head = data[:400].decode("ascii", "replace")
         if "SPDX-License-Identifier:" not in head:
             wrong.append(f"{name}: no SPDX line at the top")
+        else:
+            line = next(text for text in head.split("\n") if "SPDX-License-Identifier:" in text)
+            if problem := wrong_licence(root, name, line):
+                wrong.append(problem)
         if any(byte > 126 for byte in data):
             wrong.append(f"{name}: a byte that is not ASCII")
         for number, line in enumerate(data.decode("ascii", "replace").split("\n"), 1):

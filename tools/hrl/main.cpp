@@ -2,6 +2,7 @@
 // hrl: looks into .hrl journals, proves them whole, converts, compares and applies them.
 #include <cstdio>
 
+#include "tools/hrl/key.h"
 #include "tools/hrl/text.h"
 #include "tools/hrl/verbs.h"
 #include "user/base/usage.h"
@@ -229,11 +230,14 @@ int run(int argc, char** argv) {
         "Examples:\n  hrl stats 0001.hrl\n"
         "  hrl stats 0001.hrl --json | jq .hottest_regions");
 
+    const KeyVerbs key_verbs(app);
+
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return usage_error(app, error, kRefused);
     }
+    if (key_verbs.chosen()) return key_verbs.run();
     seal::Keyring keyring;
     if (!key_options.root.empty() || !key_options.keys.empty()) {
         auto opened = seal::open_keyring(key_options);

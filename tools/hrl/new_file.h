@@ -18,7 +18,7 @@ namespace herald::hrl_tool {
 
 class NewFile {
   public:
-    static Result<NewFile> create(const std::filesystem::path& path) {
+    static Result<NewFile> create(const std::filesystem::path& path, mode_t mode = 0644) {
         std::error_code ignored;
         if (std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) {
             return fail(ErrorKind::operator_needed, "{} exists: give another name", path.native());
@@ -28,7 +28,7 @@ class NewFile {
         file.part_ = path;
         file.part_ += ".part";
         auto sink = Unfinished::make(file.part_, file.unfinished_,
-                                     [&] { return hrl::file_sink(file.part_); });
+                                     [&] { return hrl::file_sink(file.part_, mode); });
         if (!sink) return pass(sink);
         file.sink_ = std::move(*sink);
         return file;

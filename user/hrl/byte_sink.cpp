@@ -52,8 +52,8 @@ class FileSink : public ByteSink {
 
 std::unique_ptr<ByteSink> memory_sink(Bytes& to) { return std::make_unique<MemorySink>(to); }
 
-Result<std::unique_ptr<ByteSink>> file_sink(const std::filesystem::path& path) {
-    auto fd = open_file(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+Result<std::unique_ptr<ByteSink>> file_sink(const std::filesystem::path& path, mode_t mode) {
+    auto fd = open_file(path, O_RDWR | O_CREAT | O_EXCL, mode);
     if (!fd) return pass(fd);
     return std::unique_ptr<ByteSink>(std::make_unique<FileSink>(std::move(*fd), path.native()));
 }

@@ -24,6 +24,6 @@ class ByteSink {
 
 std::unique_ptr<ByteSink> memory_sink(Bytes& to);  // borrows `to`, which must be empty
 // A new file: a path that exists is refused.
-Result<std::unique_ptr<ByteSink>> file_sink(const std::filesystem::path& path);
+Result<std::unique_ptr<ByteSink>> file_sink(const std::filesystem::path& path, mode_t mode = 0644);
 
 }  // namespace herald::hrl

@@ -4,11 +4,12 @@
 #include <cstring>
 #include <new>
 
-#include "user/hrl/segment_reader.h"
+#include "user/hrl/journal.h"
 
 struct herald_hrl_reader {
     herald::seal::Keyring keys;
-    std::optional<herald::hrl::SegmentReader> reader;
+    std::optional<herald::hrl::SegmentReader> reader;  // of a segment or layer
+    std::unique_ptr<herald::hrl::Journal> log;         // of a Hyper-V Replica Log
     std::string error;
     const char* short_of_memory = nullptr;  // instead of error, which would need some
 };
@@ -65,6 +66,28 @@ void to_caller(T* theirs, T ours) {
 
 void copy_id(uint8_t* to, const Uuid& id) { std::memcpy(to, id.bytes.data(), id.bytes.size()); }
 
+int open_log(herald_hrl_reader& to, std::unique_ptr<hrl::ByteSource> source,
+             const herald_hrl_options& options) {
+    if (options.sealed_only != 0) return misuse(&to, "a Hyper-V Replica Log is never sealed");
+    hrl::JournalOptions how;
+    if (options.entry_order == 1) how.entry_order = hrl::v2::EntryOrder::oldest_first;
+    if (options.entry_order == 2) how.entry_order = hrl::v2::EntryOrder::newest_first;
+    auto log = hrl::Journal::open(std::move(source), how);
+    if (!log) return refuse(to, log.error());
+    to.log = std::move(*log);
+    return HERALD_HRL_OK;
+}
+
+void info_of_log(const hrl::Journal& log, herald_hrl_info& ours) {
+    const hrl::JournalFacts& facts = log.facts();
+    copy_id(ours.segment, facts.id);
+    copy_id(ours.previous_segment, facts.previous);
+    ours.first_position = facts.first_position;
+    ours.created_ns = facts.created_ns;
+    ours.is_whole = log.whole() ? 1 : 0;
+    ours.format = int(facts.format);
+}
+
 int open_reader(herald_hrl_reader& to, const char* path, const herald_hrl_options& options) {
     if (options.root_key || options.keys) {
         if (!options.root_key || !options.keys) {
@@ -77,6 +100,13 @@ int open_reader(herald_hrl_reader& to, const char* path, const herald_hrl_option
     }
     auto source = hrl::file_source(path);
     if (!source) return refuse(to, source.error());
+    if (options.logs != 0) {
+        // What is neither is for the reader of segments to refuse.
+        auto format = hrl::detect_format(**source);
+        if (format && *format == hrl::JournalFormat::v2) {
+            return open_log(to, std::move(*source), options);
+        }
+    }
     auto reader =
         hrl::SegmentReader::open(std::move(*source), {.keys = options.root_key ? &to.keys : nullptr,
                                                       .without_key = options.without_key != 0,
@@ -88,11 +118,18 @@ int open_reader(herald_hrl_reader& to, const char* path, const herald_hrl_option
 }
 
 int get_info(herald_hrl_reader* reader, herald_hrl_info* info) {
-    if (!reader || !reader->reader || !info) return misuse(reader, "no file is open");
-    const hrl::SegmentReader& from = *reader->reader;
-    const hrl::SegmentHeader& header = from.header();
+    if (!reader || !info || (!reader->reader && !reader->log)) {
+        return misuse(reader, "no file is open");
+    }
     herald_hrl_info ours;
     std::memset(&ours, 0, sizeof ours);
+    if (reader->log) {
+        info_of_log(*reader->log, ours);
+        to_caller(info, ours);
+        return HERALD_HRL_OK;
+    }
+    const hrl::SegmentReader& from = *reader->reader;
+    const hrl::SegmentHeader& header = from.header();
     copy_id(ours.machine, header.machine);
     copy_id(ours.disk, header.disk);
     copy_id(ours.segment, header.segment);
@@ -110,13 +147,16 @@ int get_info(herald_hrl_reader* reader, herald_hrl_info* info) {
     ours.record_order = uint8_t(header.order);
     ours.granule_log2 = header.granule_log2;
     copy_id(ours.key_id, header.key_id);
+    ours.format = int(hrl::JournalFormat::v3);
     to_caller(info, ours);
     return HERALD_HRL_OK;
 }
 
 int next(herald_hrl_reader* reader, herald_hrl_record* record) {
-    if (!reader || !reader->reader || !record) return misuse(reader, "no file is open");
-    auto next = reader->reader->next();
+    if (!reader || !record || (!reader->reader && !reader->log)) {
+        return misuse(reader, "no file is open");
+    }
+    auto next = reader->log ? reader->log->next() : reader->reader->next();
     if (!next) return refuse(*reader, next.error());
     if (!*next) return HERALD_HRL_OK;
     const hrl::Record& from = **next;
@@ -130,6 +170,7 @@ int next(herald_hrl_reader* reader, herald_hrl_record* record) {
     ours.time_ns = from.time_ns;
     ours.data = from.data.empty() ? nullptr : from.data.data();
     ours.data_bytes = from.data.size();
+    ours.data_is_unchecked = from.data_is_unchecked ? 1 : 0;
     to_caller(record, ours);
     return HERALD_HRL_RECORD;
 }
@@ -154,6 +195,7 @@ extern "C" int herald_hrl_next(herald_hrl_reader* reader, herald_hrl_record* rec
 }
 
 extern "C" const char* herald_hrl_loss(herald_hrl_reader* reader) {
+    if (reader && reader->log) return reader->log->loss().c_str();
     return reader && reader->reader ? reader->reader->loss().c_str() : "";
 }
 

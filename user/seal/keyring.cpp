@@ -12,7 +12,9 @@ namespace {
 
 constexpr size_t kKeyFilesMax = 65536;
 
-Result<std::vector<std::filesystem::path>> key_files(const std::filesystem::path& path) {
+}  // namespace
+
+Result<std::vector<std::filesystem::path>> machine_key_files(const std::filesystem::path& path) {
     std::error_code error;
     std::vector<std::filesystem::path> files;
     if (!std::filesystem::is_directory(path, error)) return std::vector{path};
@@ -28,8 +30,6 @@ Result<std::vector<std::filesystem::path>> key_files(const std::filesystem::path
     std::sort(files.begin(), files.end());
     return files;
 }
-
-}  // namespace
 
 void Keyring::add(MachineKey key) {
     const Uuid id = key.id;
@@ -63,7 +63,7 @@ Result<Keyring> open_keyring(const KeyOptions& options, const AskSecret& ask) {
     }
     auto root = open_root_key(options.root, answer);
     if (!root) return pass(root);
-    auto files = key_files(options.keys);
+    auto files = machine_key_files(options.keys);
     if (!files) return pass(files);
     Keyring keyring;
     std::optional<Error> first_problem;

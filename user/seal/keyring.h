@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <map>
+#include <vector>
 
 #include "user/seal/machine_key.h"
 
@@ -31,6 +32,9 @@ class Keyring : public KeySource {
     std::map<Uuid, MachineKey> keys_;
     std::map<Uuid, std::string> unusable_;
 };
+
+// The file itself, or the *.key of a directory, by name.
+Result<std::vector<std::filesystem::path>> machine_key_files(const std::filesystem::path& path);
 
 // Options that programs offer as --key, --keys and --secret-file.
 struct KeyOptions {

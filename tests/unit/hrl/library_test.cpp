@@ -149,6 +149,56 @@ TEST_CASE("the library says of a file what its header says") {
     CHECK(std::memcmp(sealed.info().key_id, none, sizeof none) != 0);
 }
 
+TEST_CASE("the library reads a Hyper-V Replica Log where it is asked to, and only there") {
+    const std::string path = HERALD_SOURCE_DIR "/tests/golden/mshrl/example.hrl";
+    HrlReader unasked(path.c_str());
+    CHECK_FALSE(unasked);
+    HrlReader::Options options = HrlReader::options();
+    options.logs = 1;
+    HrlReader log(path.c_str(), &options);
+    INFO(log.error());
+    REQUIRE(log);
+    const HrlReader::Info info = log.info();
+    CHECK(info.format == 2);
+    CHECK(info.is_whole == 1);
+    CHECK(info.first_position == 1);
+    // As the program lists it, which reads it by the same reader and is tested by itself.
+    std::string listed;
+    HrlReader::Record record;
+    uint64_t records = 0;
+    while (log.next(record)) {
+        CHECK(record.kind == 1);
+        CHECK(record.position == ++records);
+        CHECK(record.data_bytes == record.length);
+        listed += std::to_string(record.position) + " kind 1 offset " +
+                  std::to_string(record.offset) + " length " + std::to_string(record.length) + "\n";
+    }
+    CHECK(log.status() == HERALD_HRL_OK);
+    CHECK(records >= 2);
+    CHECK(output_of("'" HERALD_HRL_LIST "' '" + path + "'") == listed + "status 0");
+
+    HrlReader segment((kGolden + "example.hrl").c_str(), &options);
+    REQUIRE(segment);
+    CHECK(segment.info().format == 3);
+    options.sealed_only = 1;
+    HrlReader sealed(path.c_str(), &options);
+    CHECK(sealed.status() == HERALD_HRL_REFUSED);
+    CHECK(std::string(sealed.error()).find("never sealed") != std::string::npos);
+
+    // A flipped bit of the data is damage here as everywhere.
+    std::ifstream in(path, std::ios::binary);
+    std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    bytes[bytes.size() - 600] = char(bytes[bytes.size() - 600] ^ 1);
+    herald::test::TempDir dir;
+    std::ofstream(dir.path() / "damaged.hrl", std::ios::binary) << bytes;
+    options.sealed_only = 0;
+    HrlReader damaged((dir.path() / "damaged.hrl").c_str(), &options);
+    uint64_t handed = 0;
+    while (damaged.next(record)) handed += 1;
+    CHECK((damaged.status() < 0 || !std::string(damaged.loss()).empty()));
+    CHECK(handed < records);
+}
+
 TEST_CASE("the library fills as much of a struct as its caller knows, and no more") {
     HrlReader reader((kGolden + "example.hrl").c_str());
     REQUIRE(reader);

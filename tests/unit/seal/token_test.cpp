@@ -10,8 +10,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/temp_dir.h"
-#include "user/base/file.h"
-#include "user/seal/machine_key.h"
+#include "tests/unit/seal/golden_keys.h"
 
 using namespace herald;
 using namespace herald::seal;
@@ -27,8 +26,8 @@ AskSecret pin(std::string text) {
     };
 }
 
-// Generates an AES-256 key that cannot leave the token.
-void make_key(const char* label) {
+// Makes an AES-256 key that cannot leave the token; one of these bytes where some are given.
+void make_key(const char* label, const Secret* value = nullptr) {
     void* module = ::dlopen(kModule, RTLD_NOW | RTLD_LOCAL);
     REQUIRE(module);
     CK_FUNCTION_LIST* p11 = nullptr;
@@ -48,15 +47,25 @@ void make_key(const char* label) {
     CK_BBOOL no = CK_FALSE;
     CK_ULONG size = 32;
     std::string name = label;
-    CK_ATTRIBUTE attributes[] = {
-        {CKA_TOKEN, &yes, sizeof yes},        {CKA_SENSITIVE, &yes, sizeof yes},
-        {CKA_EXTRACTABLE, &no, sizeof no},    {CKA_WRAP, &yes, sizeof yes},
-        {CKA_UNWRAP, &yes, sizeof yes},       {CKA_VALUE_LEN, &size, sizeof size},
-        {CKA_LABEL, name.data(), name.size()}};
-    CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
+    std::vector<CK_ATTRIBUTE> attributes = {
+        {CKA_TOKEN, &yes, sizeof yes},     {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_EXTRACTABLE, &no, sizeof no}, {CKA_WRAP, &yes, sizeof yes},
+        {CKA_UNWRAP, &yes, sizeof yes},    {CKA_LABEL, name.data(), name.size()}};
     CK_OBJECT_HANDLE key = 0;
-    REQUIRE(p11->C_GenerateKey(session, &mechanism, attributes, std::size(attributes), &key) ==
-            CKR_OK);
+    if (value) {
+        CK_OBJECT_CLASS kind = CKO_SECRET_KEY;
+        CK_KEY_TYPE type = CKK_AES;
+        Secret bytes = value->copy();
+        attributes.push_back({CKA_CLASS, &kind, sizeof kind});
+        attributes.push_back({CKA_KEY_TYPE, &type, sizeof type});
+        attributes.push_back({CKA_VALUE, bytes.span().data(), bytes.size()});
+        REQUIRE(p11->C_CreateObject(session, attributes.data(), attributes.size(), &key) == CKR_OK);
+    } else {
+        CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
+        attributes.push_back({CKA_VALUE_LEN, &size, sizeof size});
+        REQUIRE(p11->C_GenerateKey(session, &mechanism, attributes.data(), attributes.size(),
+                                   &key) == CKR_OK);
+    }
     p11->C_CloseSession(session);
     p11->C_Finalize(nullptr);
     ::dlclose(module);
@@ -72,16 +81,21 @@ void make_token(const std::filesystem::path& dir) {
                         "--so-pin 0815 > /dev/null") == 0);
 }
 
-}  // namespace
-
-TEST_CASE("a root key on a token wraps and unwraps, and what is wrong is named") {
+bool no_module() {
     std::error_code none;
     if (!std::filesystem::exists(kModule, none)) {
         std::puts("SKIPPED: softhsm2 is not installed");
         const char* tier = std::getenv("HERALD_TIER");
         if (tier && std::string(tier) != "check") FAIL("softhsm2 is wanted in this tier");
-        return;
+        return true;
     }
+    return false;
+}
+
+}  // namespace
+
+TEST_CASE("a root key on a token wraps and unwraps, and what is wrong is named") {
+    if (no_module()) return;
     herald::test::TempDir dir;
     make_token(dir.path());
     make_key("root");
@@ -133,4 +147,33 @@ TEST_CASE("a root key on a token wraps and unwraps, and what is wrong is named")
           std::string::npos);
     CHECK(refused(new_token_root({"/no/module.so", "herald test", "root"}), kPin)
               .find("/no/module.so") != std::string::npos);
+}
+
+TEST_CASE("the golden key files of a token open with its key") {
+    if (no_module()) return;
+    RootKeyFile file = new_token_root({kModule, "herald test", "root"});
+    file.id = test::golden_id(0x23);
+    const Secret text = format_root_key(file);
+    const Bytes golden = test::golden_file("token.root", text.view());
+    CHECK(as_text(golden) == as_text(text.view()));
+    auto parsed = parse_root_key(golden, "token.root");
+    REQUIRE(parsed);
+
+    herald::test::TempDir dir;
+    make_token(dir.path());
+    const Secret token_key = test::golden_token_key();
+    make_key("root", &token_key);
+    auto root = open_root_key(*parsed, "token.root", pin(kPin));
+    INFO((root ? std::string() : root.error().message));
+    REQUIRE(root);
+    auto written = wrap_machine_key(test::golden_machine_key(), **root);
+    REQUIRE(written);
+    const std::string written_text = format_machine_key(*written);
+    const Bytes golden_key = test::golden_file("token.key", as_bytes(written_text));
+    CHECK(as_text(golden_key) == written_text);
+    auto wrapped = parse_machine_key(golden_key, "token.key");
+    REQUIRE(wrapped);
+    auto key = unwrap_machine_key(*wrapped, **root);
+    REQUIRE(key);
+    CHECK(equal_secrets(key->key.view(), test::golden_machine_key().key.view()));
 }

@@ -520,7 +520,7 @@ TEST_CASE("the examples of the man page do what it says") {
         for (size_t at; (at = line.find("\\(aq")) != std::string::npos;) line.replace(at, 4, "'");
         commands.push_back(line);
     }
-    REQUIRE(commands.size() >= 12);
+    REQUIRE(commands.size() >= 20);
     // One directory, in the order of the page; the files that it speaks of.
     Directory files;
     const auto records = segments::sample_records(5, 90, kDisk);
@@ -538,6 +538,8 @@ TEST_CASE("the examples of the man page do what it says") {
     const Bytes whole = files.read("0001.hrl");
     std::filesystem::create_directory(files.at("incoming"));
     files.write("incoming/torn.hrl", Bytes(whole.begin(), whole.end() - 100));
+    std::filesystem::create_directory(files.at("keys"));
+    REQUIRE(replace_file(files.at("passphrase"), as_bytes("correct horse\n"), 0600));
     for (const std::string& command : commands) {
         const Run run = files.shell(command);
         INFO(command << "\n" << run.output);
