@@ -172,4 +172,4 @@ def absent(it: Operation) -> None:
     it.untrack()
 
 
-ALL = (meta, meta_breaks, cuts, extended, absent)
+ALL = (absent, meta, meta_breaks, cuts, extended)
