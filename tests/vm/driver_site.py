@@ -6,6 +6,7 @@ its journal and is clean, and all that was acknowledged before the boundary is t
 the image is the device, sector for sector. Whoever is killed while a table is swapped leaves one in use.
 
 Usage: driver_site.py [SEED] (default: HERALD_SEED, or a new one, which is printed)"""
+import contextlib
 import json
 import os
 import random
@@ -24,6 +25,7 @@ KEPT = 60
 LOAD = """
 number=0
 while ! test -e /run/stop; do
+    test -e /run/pause && sleep 0.3 && continue
     number=$((number + 1))
     file=/mnt/$1/file$number
     head -c $((number % 7 * 3000)) /dev/urandom >/run/body.$1
@@ -49,6 +51,9 @@ def expect(holds: bool, what: str) -> None:
 
 
 class Load:
+    """Of both volumes; it goes on while they are protected, swapped and cut, and pauses while an image is looked at:
+    all that takes minutes of an emulated processor, in which the stream would grow by a segment a second."""
+
     def __init__(self, machine: Machine):
         self.machine = machine
         machine.run(f"cat >/run/load <<'END'\n{LOAD}\nEND")
@@ -65,7 +70,13 @@ class Load:
     def goes_on(self) -> None:
         for name in VOLUMES:
             before = self.acked(name)
-            self.machine.wait(f"test $(cat /run/acked.{name}) -gt {before + 1}", seconds=30)
+            self.machine.wait(f"test $(cat /run/acked.{name}) -gt {before + 1}", seconds=120)
+
+    @contextlib.contextmanager
+    def paused(self):
+        self.machine.run("touch /run/pause")
+        yield
+        self.machine.run("rm /run/pause")
 
     def stop(self) -> None:
         self.machine.run("touch /run/stop")
@@ -123,7 +134,7 @@ def protect_live(machine: Machine, site: Site, load: Load) -> None:
 
 def position_after(machine: Machine, site: Site, name: str, position: int) -> dict:
     """The first point behind it."""
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 120
     while True:
         status = site.status(node(name))
         point = status["last_point"]
@@ -136,7 +147,9 @@ def position_after(machine: Machine, site: Site, name: str, position: int) -> di
 
 def check_image(machine: Machine, site: Site, name: str, chosen: str, acked: int) -> None:
     disk = site.status(node(name))["disk"]
-    site.herald(f"restore {disk} {chosen} --to /data/images/cut.img")
+    began = time.monotonic()
+    said = site.herald(f"restore {disk} {chosen} --to /data/images/cut.img --json", timeout=600)
+    said = json.loads(said[said.index("{\n"):])
     # As after a power cut: mounting replays the journal.
     machine.run("mkdir -p /mnt/cut && mount -o loop -t ext4 /data/images/cut.img /mnt/cut")
     # All that was acknowledged before, and without a hole: each was on the disk before the next was begun, and the
@@ -152,7 +165,8 @@ def check_image(machine: Machine, site: Site, name: str, chosen: str, acked: int
         done
         echo $last"""))
     machine.run("umount /mnt/cut && e2fsck -fn /data/images/cut.img && rm /data/images/cut.img")
-    print(f"{name} {chosen}: clean; {acked} were acknowledged before, {last} there", flush=True)
+    print(f"{name} {chosen}: clean; {acked} were acknowledged before, {last} there; restored from {said['segments']} "
+          f"segments, {time.monotonic() - began:.0f} s with the checks", flush=True)
 
 
 def boundaries(machine: Machine, site: Site, load: Load, rng: random.Random, names) -> None:
@@ -163,7 +177,8 @@ def boundaries(machine: Machine, site: Site, load: Load, rng: random.Random, nam
         for _ in range(2):
             point = position_after(machine, site, name, point["position"])
         last = position_after(machine, site, name, point["position"])["position"]
-        check_image(machine, site, name, f"--position {rng.randint(point['position'], last)}", acked)
+        with load.paused():
+            check_image(machine, site, name, f"--position {rng.randint(point['position'], last)}", acked)
 
 
 def one_moment(machine: Machine, site: Site, load: Load) -> None:
@@ -172,8 +187,9 @@ def one_moment(machine: Machine, site: Site, load: Load) -> None:
     expect(said["ok"], f"tag --disks: {said}")
     for name in VOLUMES:
         position_after(machine, site, name, position_after(machine, site, name, 0)["position"])
-    for name in VOLUMES:
-        check_image(machine, site, name, f"--point {said['tag']}", acked[name])
+    with load.paused():
+        for name in VOLUMES:
+            check_image(machine, site, name, f"--point {said['tag']}", acked[name])
 
 
 def quiescent(machine: Machine, site: Site, load: Load) -> None:

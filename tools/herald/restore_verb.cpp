@@ -6,6 +6,7 @@
 #include "tools/herald/http_segments.h"
 #include "tools/herald/image_file.h"
 #include "tools/herald/interrupt.h"
+#include "tools/herald/kept_segments.h"
 #include "tools/herald/output.h"
 #include "tools/herald/time_text.h"
 #include "tools/herald/verbs.h"
@@ -18,6 +19,9 @@ namespace herald::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// An hour of a quiet disk's segments and more; of larger ones the beginning.
+constexpr uint64_t kKeptBytes = 128u << 20;
 
 struct Restored {
     wire::DiskInfo disk;
@@ -76,21 +80,22 @@ void print_text(const Restored& done, const std::filesystem::path& to) {
 }
 
 Result<Restored> write_image(ApiClient& client, const wire::DiskInfo& disk,
-                             const wire::PointInfo& point, uint64_t segment_bytes, ImageFile& image,
-                             const RestoreOptions& options) {
+                             const wire::PointInfo& point, uint64_t segment_bytes,
+                             KeptSegments& kept, ImageFile& image, const RestoreOptions& options) {
     Restored done{disk, point, {}, {}, {}};
     const auto began = Clock::now();
     HttpSegments segments(client, point.position,
                           [](const std::string& notice) { print_err("\nherald: {}\n", notice); });
+    kept.read_from(segments);
     const vault::RestoreRequest request{disk.disk, point.position, point.disk_bytes, image.fd(),
                                         options.to.native()};
     {
         Progress progress("restore", segment_bytes);
-        auto work = vault::restore(segments, request,
-                                   [&](const vault::RestoreProgress& now) -> Result<void> {
-                                       progress.update(now.segment_bytes);
-                                       return check_interrupt();
-                                   });
+        auto work =
+            vault::restore(kept, request, [&](const vault::RestoreProgress& now) -> Result<void> {
+                progress.update(now.segment_bytes);
+                return check_interrupt();
+            });
         if (!work) return pass(work);
         if (work->segment_bytes > segment_bytes) progress.set_total(work->segment_bytes);
         progress.update(work->segment_bytes);
@@ -111,18 +116,19 @@ Result<Restored> write_image(ApiClient& client, const wire::DiskInfo& disk,
 
 // A record boundary, as a point that nobody named: the stream is read for it.
 Result<wire::PointInfo> boundary_of(ApiClient& client, const wire::DiskInfo& disk,
-                                    const RestoreOptions& options, uint64_t& segment_bytes) {
+                                    const RestoreOptions& options, KeptSegments& kept,
+                                    uint64_t& segment_bytes) {
     HttpSegments segments(client, options.position.value_or(UINT64_MAX),
                           [](const std::string& notice) { print_err("\nherald: {}\n", notice); });
+    kept.read_from(segments);
     Progress progress("look", disk.stored_bytes);
     uint64_t looked_bytes = 0;
     vault::BoundaryChoice choice{options.position, {}};
     if (!options.position) choice.time_ns = options.point.time_ns;
-    auto found =
-        vault::find_boundary(segments, disk.disk, choice, [&](uint64_t bytes) -> Result<void> {
-            progress.update(looked_bytes += bytes);
-            return check_interrupt();
-        });
+    auto found = vault::find_boundary(kept, disk.disk, choice, [&](uint64_t bytes) -> Result<void> {
+        progress.update(looked_bytes += bytes);
+        return check_interrupt();
+    });
     if (!found) return pass(found);
     progress.set_total(found->stream_bytes);
     progress.update(found->stream_bytes);
@@ -151,10 +157,12 @@ Result<void> run_restore(const CommonOptions& common, const RestoreOptions& opti
     const auto points = (*client)->points(disk->disk);
     if (!points) return pass(points);
     const bool ordered = disk->mode != hrl::to_string(hrl::StreamMode::unordered);
+    const bool boundary = options.position || (options.point.time_ns && ordered);
+    KeptSegments kept(boundary ? kKeptBytes : 0);
     uint64_t segment_bytes = 0;
     Result<wire::PointInfo> point;
-    if (options.position || (options.point.time_ns && ordered)) {
-        point = boundary_of(**client, *disk, options, segment_bytes);
+    if (boundary) {
+        point = boundary_of(**client, *disk, options, kept, segment_bytes);
     } else {
         point = select_point(*points, options.point);
         if (point) segment_bytes = bytes_up_to(*points, *point);
@@ -163,7 +171,7 @@ Result<void> run_restore(const CommonOptions& common, const RestoreOptions& opti
 
     auto image = ImageFile::open(options.to, point->disk_bytes, options.force);
     if (!image) return pass(image);
-    auto done = write_image(**client, *disk, *point, segment_bytes, *image, options);
+    auto done = write_image(**client, *disk, *point, segment_bytes, kept, *image, options);
     if (!done) {
         Error error = done.error();
         const char* remedy =

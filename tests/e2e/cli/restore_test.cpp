@@ -89,6 +89,33 @@ TEST_CASE("every point is restored to exactly the bytes that the disk had") {
     CHECK(files_named_like(image) == 1);
 }
 
+TEST_CASE("a boundary is found and restored with one download of each segment") {
+    TestSite site;
+    auto machine = site.client("machine");
+    TestStream stream(site.machine(), 1u << 20, test_seed());
+    REQUIRE(stream.open_session(*machine).status == 200);
+    constexpr uint64_t kSegments = 40;
+    for (uint64_t i = 1; i < kSegments; ++i) stream.deliver(*machine, "");
+    stream.deliver(*machine, "the end");
+    const std::string disk = to_string(stream.disk());
+    const auto position =
+        json::parse(site.herald({"points", disk, "--json"}).out)["points"][0]["position"];
+    const auto requests = [&] {
+        return json::parse(site.herald({"status", "--json"}).out)["requests"].get<uint64_t>();
+    };
+    const auto image = site.dir() / "image";
+    const uint64_t before = requests();
+    const auto restored =
+        site.herald({"restore", disk, "--position", to_string(position), "--to", image.native()});
+    const uint64_t after = requests();
+    INFO(restored.err);
+    REQUIRE(restored.status == 0);
+    CHECK(holds(image, stream.image()));
+    // Beside them: disks, points, two lists of segments, and the asking for these numbers.
+    CHECK(after - before >= kSegments);
+    CHECK(after - before < kSegments + 10);
+}
+
 TEST_CASE("an existing image is refused, kept, and replaced only with --force") {
     TestSite site;
     auto machine = site.client("machine");
