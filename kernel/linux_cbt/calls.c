@@ -350,6 +350,9 @@ int cbt_call_map(struct cbt_file *file, void *argument)
 		spin_unlock_irq(&disk->lock);
 		if (!error && map->which != HERALD_CBT_BITMAP_BOTH && now != generation)
 			error = -EAGAIN;
+		/* Words hold the bits of blocks that were not asked for, too. */
+		if (!error && some % 8)
+			((u8 *)page)[some / 8] &= BIT(some % 8) - 1;
 		if (!error && copy_to_user(buffer + done / 8, page, (some + 7) / 8))
 			error = -EFAULT;
 		if (error)
