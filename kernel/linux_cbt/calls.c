@@ -376,6 +376,7 @@ int cbt_call_mark(struct cbt_file *file, void *argument)
 	struct cbt_disk *disk;
 	u64 sector = mark->sector;
 	u64 left = mark->sectors;
+	u64 sectors;
 	int error = 0;
 
 	if (mark->flags || !mark->sectors)
@@ -383,7 +384,9 @@ int cbt_call_mark(struct cbt_file *file, void *argument)
 	disk = find(mark->disk);
 	if (!disk)
 		return -ENODEV;
-	if (sector >= READ_ONCE(disk->sectors) || left > READ_ONCE(disk->sectors) - sector) {
+	/* Once: the disk may shrink between two looks, and the difference be less than nothing. */
+	sectors = READ_ONCE(disk->sectors);
+	if (sector >= sectors || left > sectors - sector) {
 		error = -ERANGE;
 		goto out;
 	}
