@@ -2,10 +2,11 @@
 """Which lines of a module ran, in a machine whose kernel counts them (debug_kernel.py: CONFIG_GCOV_KERNEL).
 
     file = module.build(kernel, module.DRIVER, *coverage.WORDS)
+    coverage.reset(machine)
     ...
     found = coverage.of(machine, file, "calls.c")    # line -> times
 
-Promise: the counts are of all processors since the boot. Failure: GuestFailed; CoverageFailed, when
+Promise: the counts are of all processors since reset(). Failure: GuestFailed; CoverageFailed, when
 what was compiled and what ran do not belong together.
 """
 import base64
@@ -25,9 +26,13 @@ class CoverageFailed(AssertionError):
     pass
 
 
+def reset(machine: Machine) -> None:
+    machine.run("test -e /sys/kernel/debug/gcov || mount -t debugfs debugfs /sys/kernel/debug")
+    machine.run("echo 1 >/sys/kernel/debug/gcov/reset")
+
+
 def of(machine: Machine, built: pathlib.Path, source: str) -> dict[int, int]:
     stem = pathlib.Path(source).stem
-    machine.run("test -e /sys/kernel/debug/gcov || mount -t debugfs debugfs /sys/kernel/debug")
     counts = machine.run(f"base64 -w0 $(find /sys/kernel/debug/gcov -name {stem}.gcda)")
     with tempfile.TemporaryDirectory(prefix="herald-coverage-") as work:
         shutil.copy(built.parent / f"{stem}.gcno", work)

@@ -157,8 +157,12 @@ inline bool break_limit(unsigned number, std::vector<std::uint8_t>& bytes, Rando
                                 : number == kCut ? offsetof(herald_cbt_cut_abi, answers)
                                                  : offsetof(herald_cbt_hold_abi, answers)));
             if (number == kHold && one_in(random, 3)) {
-                as<herald_cbt_hold_abi>(bytes).deadline_ms =
-                    HERALD_CBT_HOLD_MS_MAX + 1 + static_cast<std::uint32_t>(random() >> 33);
+                auto& hold = as<herald_cbt_hold_abi>(bytes);
+                if ((hold.flags & HERALD_CBT_HOLD_RELEASE) != 0)
+                    hold.deadline_ms = 1;  // of a hold that ends now
+                else
+                    hold.deadline_ms =
+                        HERALD_CBT_HOLD_MS_MAX + 1 + static_cast<std::uint32_t>(random() >> 33);
             } else if (one_in(random, 3)) {
                 disks = one_in(random, 2) ? 0 : 17 + static_cast<std::uint32_t>(random() >> 33);
             } else if (disks < HERALD_CBT_DISKS_PER_CALL_MAX && one_in(random, 2)) {
