@@ -350,6 +350,9 @@ int cbt_call_map(struct cbt_file *file, void *argument)
 		spin_unlock_irq(&disk->lock);
 		if (!error && map->which != HERALD_CBT_BITMAP_BOTH && now != generation)
 			error = -EAGAIN;
+		/* Words hold the bits of blocks that were not asked for, too. */
+		if (!error && some % 8)
+			((u8 *)page)[some / 8] &= BIT(some % 8) - 1;
 		if (!error && copy_to_user(buffer + done / 8, page, (some + 7) / 8))
 			error = -EFAULT;
 		if (error)
@@ -373,6 +376,7 @@ int cbt_call_mark(struct cbt_file *file, void *argument)
 	struct cbt_disk *disk;
 	u64 sector = mark->sector;
 	u64 left = mark->sectors;
+	u64 sectors;
 	int error = 0;
 
 	if (mark->flags || !mark->sectors)
@@ -380,7 +384,9 @@ int cbt_call_mark(struct cbt_file *file, void *argument)
 	disk = find(mark->disk);
 	if (!disk)
 		return -ENODEV;
-	if (sector >= READ_ONCE(disk->sectors) || left > READ_ONCE(disk->sectors) - sector) {
+	/* Once: the disk may shrink between two looks, and the difference be less than nothing. */
+	sectors = READ_ONCE(disk->sectors);
+	if (sector >= sectors || left > sectors - sector) {
 		error = -ERANGE;
 		goto out;
 	}

@@ -52,13 +52,14 @@ static inline void cbt_bio_init(struct bio *bio, struct block_device *bdev, stru
 #error "struct bvec_iter has a third name for it"
 #endif
 
+/* Nor executing, by mprotect() later. */
 static inline void cbt_forbid_writing(struct vm_area_struct *vma)
 {
 #ifdef CBT_HAVE_VM_FLAGS_CLEAR
-	vm_flags_clear(vma, VM_MAYWRITE);
+	vm_flags_clear(vma, VM_MAYWRITE | VM_MAYEXEC);
 	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 #else
-	vma->vm_flags &= ~VM_MAYWRITE;
+	vma->vm_flags &= ~(VM_MAYWRITE | VM_MAYEXEC);
 	vma->vm_flags |= VM_DONTEXPAND | VM_DONTDUMP;
 #endif
 }

@@ -89,7 +89,7 @@ def overflow(machine: Machine, disks: Disks) -> None:
     print(driver.status(machine, "tracked"))
 
 
-def rings_overflow(initramfs: Initramfs, seed: int, writes: int, rounds: int, after=None) -> None:
+def rings_overflow(initramfs: Initramfs, seed: int, writes: int, rounds: int) -> None:
     disk = Disk("virtio-blk", DISK_MIB, serial="full")
     with Machine(f"driver-full-{initramfs.kernel.line}", initramfs, [disk], processors=4) as machine:
         machine.boot()
@@ -99,8 +99,6 @@ def rings_overflow(initramfs: Initramfs, seed: int, writes: int, rounds: int, af
             overflow(machine, disks)
         driver.remove(machine, "tracked")
         machine.run("rmmod dm_cbt")
-        if after:
-            after(machine)
         machine.shut_down()
 
 

@@ -23,27 +23,28 @@ PAUSE_MS_MAX = 10000
 TABLES = (((), 0), (("slots", "4096", "payload_bytes", str(2 << 20)), PAUSE_MS_MAX), (("slots", "128"), PAUSE_MS_MAX))
 
 
-def boundaries_are_images(initramfs: Initramfs, seed: int, writes: int, processors=2, name="sectors",
-                          boundaries=BOUNDARIES, after=None) -> None:
-    disks = [Disk("virtio-blk", DISK_MIB, serial=f"{name}-{number}") for number in (1, 2)]
-    with Machine(f"driver-{name}-{initramfs.kernel.line}", initramfs, disks, memory_mib=1024,
+def boundaries_are_images(machine: Machine, disks: list[Disk], seed: int, writes: int, boundaries=BOUNDARIES) -> None:
+    for options, pause_ms in TABLES:
+        # Zeroes: the program knows of no earlier content.
+        nodes = []
+        for number, disk in enumerate(disks):
+            origin = machine.node(disk)
+            machine.run(f"dd if=/dev/zero of={origin} bs=1M count={DISK_MIB} oflag=direct 2>/dev/null")
+            nodes.append(driver.create(machine, f"tracked{number}", origin, "-", *options))
+        print(machine.run(f"vm_cbt_sectors {seed} {writes} {THREADS} {boundaries} {pause_ms} {' '.join(nodes)}",
+                          timeout=1500), flush=True)
+        for number in range(len(disks)):
+            driver.remove(machine, f"tracked{number}")
+
+
+def in_a_machine(initramfs: Initramfs, seed: int, writes: int, processors: int) -> None:
+    disks = [Disk("virtio-blk", DISK_MIB, serial=f"sectors-{number}") for number in (1, 2)]
+    with Machine(f"driver-sectors-{initramfs.kernel.line}", initramfs, disks, memory_mib=1024,
                  processors=processors) as machine:
         machine.boot()
         driver.load(machine)
-        for options, pause_ms in TABLES:
-            # Zeroes: the program knows of no earlier content.
-            nodes = []
-            for number, disk in enumerate(disks):
-                origin = machine.node(disk)
-                machine.run(f"dd if=/dev/zero of={origin} bs=1M count={DISK_MIB} oflag=direct 2>/dev/null")
-                nodes.append(driver.create(machine, f"tracked{number}", origin, "-", *options))
-            print(machine.run(f"vm_cbt_sectors {seed} {writes} {THREADS} {boundaries} {pause_ms} {' '.join(nodes)}",
-                              timeout=1500), flush=True)
-            for number in range(len(disks)):
-                driver.remove(machine, f"tracked{number}")
+        boundaries_are_images(machine, disks, seed, writes)
         machine.run("rmmod dm_cbt")
-        if after:
-            after(machine)
         machine.shut_down()
 
 
@@ -53,7 +54,7 @@ def main() -> int:
     initramfs = driver.with_driver(kernel).program(BUILD / "tests/vm_cbt_sectors")
     for number in range(scaled(1, 2, 25)):
         print(f"{kernel.release}: seed {seed + number} (repeat with driver_sectors.py {seed + number})", flush=True)
-        boundaries_are_images(initramfs, seed + number, scaled(3000, 6000, 20000), processors=(2, 4)[number % 2])
+        in_a_machine(initramfs, seed + number, scaled(3000, 6000, 20000), processors=(2, 4)[number % 2])
     return 0
 
 

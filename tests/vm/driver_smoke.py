@@ -53,14 +53,12 @@ def from_load_to_removal(machine: Machine, origin: str, meta: str) -> None:
     machine.run("rmmod dm_cbt")
 
 
-def smoke(initramfs: Initramfs, name: str, after=None) -> None:
+def smoke(initramfs: Initramfs, name: str) -> None:
     began = time.monotonic()
     disks = [Disk("virtio-blk", DISK_MIB, serial="origin"), Disk("virtio-blk", META_MIB, serial="meta")]
     with Machine(name, initramfs, disks, memory_mib=768) as machine:
         print(f"{machine.kernel.release}: ready in {machine.boot():.1f} s", flush=True)
         from_load_to_removal(machine, machine.node(disks[0]), machine.node(disks[1]))
-        if after:
-            after(machine)
         machine.shut_down()
     print(f"{initramfs.kernel.release}: from power on to power off {time.monotonic() - began:.1f} s", flush=True)
 

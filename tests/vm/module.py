@@ -103,6 +103,9 @@ def build(kernel: Kernel, folder=DRIVER, *words: str) -> pathlib.Path:
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir()
                 shutil.copy(built[0], new)
+                # What coverage.py needs, where the words ask for it.
+                for notes in built[0].parent.glob("*.gcno"):
+                    shutil.copy(notes, new)
                 new.rename(kept)
             kernels.keep_newest(kept.parent, "", KEPT)
         kept.touch()
