@@ -82,16 +82,26 @@ def _copied(sources: dict[str, pathlib.Path], work: pathlib.Path) -> None:
         shutil.copy2(file, work / name)
 
 
-def build(kernel: Kernel, folder=DRIVER, *words: str) -> pathlib.Path:
-    """The module's file. `words` go to make: "V=1", "GCOV_PROFILE=y"."""
+def _edit(work: pathlib.Path, edits) -> None:
+    for name, before, after in edits:
+        text = (work / name).read_text()
+        if text.count(before) != 1:
+            raise BuildFailed(f"{name}: what is to be broken is there {text.count(before)} times: {before}")
+        (work / name).write_text(text.replace(before, after))
+
+
+def build(kernel: Kernel, folder=DRIVER, *words: str, edits=()) -> pathlib.Path:
+    """The module's file. `words` go to make: "V=1", "GCOV_PROFILE=y". `edits`: (path, text, other text) of
+    the copy, for tests that must notice a broken module."""
     sources = _sources(folder)
     # The compiler is not among the facts: with another one the kernel would be another, too.
-    kept = CACHE / "modules" / f"{kernel.release}_{_digest(sources, kernel.root.name, folder, *words)}"
+    kept = CACHE / "modules" / f"{kernel.release}_{_digest(sources, kernel.root.name, folder, *words, *map(str, edits))}"
     with locked(CACHE / f"modules-{kernel.release}.lock"):
         if not kept.exists():
             kept.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as work:
                 _copied(sources, pathlib.Path(work))
+                _edit(pathlib.Path(work), edits)
                 said = _make(kernel, folder, pathlib.Path(work), "W=1", *words, "modules")
                 warnings = [row for row in said.splitlines() if re.search("warning", row, re.I) and not NOT_OURS.search(row)]
                 if warnings:
