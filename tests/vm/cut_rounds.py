@@ -13,7 +13,7 @@ import re
 import time
 
 import driver
-from cut_log import CutLog
+from cut_log import CutLog, Write
 from cut_verdict import Facts, State, Tracked, Verdict, Window
 from dirty_map import BLOCK_SECTORS, REGION_SECTORS, SECTOR
 from initramfs import Initramfs
@@ -27,6 +27,7 @@ SMALL = 40 * MIB - 24
 WIDE = 6144 * MIB
 FIRST, SPAN = REGION_SECTORS, 3 * REGION_SECTORS
 WATCHED_SPAN = 200
+WIDE_WRITES = 4000
 DM = "DM_DISABLE_UDEV=1 dmsetup"
 # By how many positions of a run the rule is held against the log, and how often at each.
 LOOKS, LOOKS_EACH = scaled((150, 1), (300, 2), (300, 2))
@@ -129,8 +130,8 @@ class Rounds:
         return (f"vm_cbt_replica /dev/mapper/{one.name} {self.node(one, 'replica')} --until /run/never {options} "
                 f">/run/reader-{one.name} 2>&1 & echo $! >/run/pid-{one.name}\n")
 
-    def load(self, one: Tracked, threads: int, first: int, span: int, flush: int) -> str:
-        return (f"vm_cut_load {self.rng.getrandbits(31)} {threads} {first} {span} {flush} /dev/mapper/{one.name} "
+    def load(self, one: Tracked, threads: int, first: int, span: int, flush: int, pause=20000) -> str:
+        return (f"vm_cut_load {self.rng.getrandbits(31)} {threads} {first} {span} {flush} {pause} /dev/mapper/{one.name} "
                 f">>/run/load-{one.name} 2>&1 & echo $! >>/run/loads\n")
 
     def narrow_loads(self) -> str:
@@ -161,24 +162,27 @@ class Rounds:
         for one in watched:
             one.facts.watched = self.log.position()
         self.machine.run((self.narrow_loads() if anew else "") +
-                         "".join(self.load(one, 1, 0, WATCHED_SPAN, 64) for one in watched))
+                         "".join(self.load(one, 1, 0, WATCHED_SPAN, 64, 200000) for one in watched))
         for _ in range(3):
-            self.pause(0.3)
+            self.pause(400)
             self.suspend(extents)
-            self.pause(0.3)
+            self.pause(400)
             self.suspend(resized, SMALL if resized.facts.sizes[-1][1] == SECTORS else SECTORS)
             # Without a reader for a while: nothing but the map.
             self.machine.run(f"kill -9 $(cat /run/pid-map); sleep 0.3\n"
                              f"{self.read(small, f'--slow {self.rng.choice((0, 20, 100))}')}")
         self.stop_loads()
         self.took("the modes")
-        self.machine.run(self.load(wide, 12, FIRST, WIDE - 2 * FIRST, 0))
-        self.pause(6)
+        before = self.log.position()
+        self.machine.run(self.load(wide, 12, FIRST, WIDE - 2 * FIRST, 0, 0))
+        # Some thousand writes to some fifteen hundred regions: many have retired.
+        self.wait(WIDE_WRITES, lambda: sum(isinstance(event, Write) and event.disk is wide.origin
+                                           for event in self.log.events[before:]))
         self.took("the wide one")
         if number % 3 == scaled(1, 1, 2):
             self.quieten()
             self.machine.run(self.narrow_loads() + self.load(wide, 2, FIRST, SPAN, 64))
-            self.pause(1)
+            self.pause(1000)
         self.says_well()
         self.machine.power_cut()
         self.took("the kill")
@@ -189,8 +193,16 @@ class Rounds:
         print(f"  {what}: {now - self.since:.1f} s, event {self.log.position()}", flush=True)
         self.since = now
 
-    def pause(self, seconds: float) -> None:
-        time.sleep(seconds * (0.5 + self.rng.random()))
+    def pause(self, events: int) -> None:
+        """Until about so many events have passed, however slow the host is."""
+        began = self.log.position()
+        self.wait(self.rng.randrange(events // 2, events * 3 // 2), lambda: self.log.position() - began)
+
+    @staticmethod
+    def wait(enough: int, so_far, seconds=120.0) -> None:
+        ends = time.monotonic() + seconds
+        while so_far() < enough and time.monotonic() < ends:
+            time.sleep(0.05)
 
     def suspend(self, one: Tracked, sectors: int | None = None) -> None:
         """Suspended for a while, and resumed; with another size, as `lvextend` and `lvreduce` do it."""
@@ -203,7 +215,7 @@ class Rounds:
             reload = f"{DM} reload {name} --table '{table(one, sectors, self.node(one, 'origin'), self.node(one, 'meta'))}' && "
         self.machine.run(f"{reload}{DM} suspend {name}")
         suspended = self.log.position()
-        self.pause(0.1)
+        time.sleep(0.1 * self.rng.random())
         resuming = self.log.position()
         self.machine.run(f"{DM} resume --noudevsync {name}")
         resumed = self.log.position()
@@ -227,11 +239,19 @@ class Rounds:
     # -- cuts of it --
     def cut(self) -> None:
         events, ended = self.log.events, len(self.log.events)
-        flushes = [at for at, event in enumerate(events) if isinstance(event, list)]
-        # Right before and after something becomes durable most is at stake.
-        chosen = {self.rng.choice(flushes) + self.rng.randrange(2) for _ in range(LOOKS // 2)}
-        chosen |= {self.rng.randrange(ended) for _ in range(LOOKS // 2)}
-        positions = sorted({*chosen, ended})
+        flushes = [at for at, event in enumerate(events) if isinstance(event, list) and event]
+        origins, metas = ([at for at in flushes if events[at][0].disk in disks] for disks in (
+            {one.origin for one in self.tracked}, {one.meta for one in self.tracked}))
+        # Most is at stake right before an origin's flush, when all that it covers may still be lost, and
+        # right before several blocks of a meta device become durable: one may be, without another.
+        several = [at for at in metas if len(events[at]) > 1] or metas
+        chosen = {self.rng.choice(group) for group in (origins, several, range(ended)) for _ in range(LOOKS // 3)}
+        # Amid every suspend, and right after it.
+        for window in (window for one in self.tracked for window in one.facts.windows):
+            chosen |= {self.rng.randrange(window.asked, window.suspended + 1), window.suspended, window.resumed,
+                       window.resumed + self.rng.randrange(8), window.resumed + self.rng.randrange(64)}
+        first = min(one.facts.first for one in self.tracked)
+        positions = sorted(position for position in {*chosen, ended} if first <= position <= ended)
         verdict = Verdict(self.log, self.tracked)
         seeds = {position: self.rng.getrandbits(32) for position in positions}
         failed: list[tuple[int, int]] = []
@@ -282,15 +302,17 @@ class Rounds:
                         self.left[one.name] = state
                         self.start |= zip(one.disks(), (origin, meta, replica))
                 self.cuts += 1
+        # What fails is said at once.
+        self.slots.sort(key=lambda slot: not slot.state.problems)
         self.start = {disk: image for disk, image in self.start.items() if not disk.name.startswith("wide")}
 
     def look_at_cuts(self) -> None:
         whole = 0
         for slot in self.slots:
             one, sectors = slot.state.tracked, slot.state.sectors
-            words = ["set -e"]
-            for part, offset, length in zip("orm", slot.offsets, (one.sectors_max, one.sectors_max, MIB)):
-                words.append(f"{DM} create --noudevsync {part} --table '0 {length} linear {self.nodes['cuts']} {offset}'")
+            lengths = zip("orm", slot.offsets, (one.sectors_max, one.sectors_max, MIB))
+            slices = ";".join(f"{part},,,rw,0 {length} linear {self.nodes['cuts']} {offset}" for part, offset, length in lengths)
+            words = ["set -e", f"{DM} create --noudevsync --concise '{slices}'"]
             words += create(one, "cut", sectors, "/dev/mapper/o", "/dev/mapper/m")
             # All of the wide one is gigabytes: once for each run, and not in the smallest tier.
             converges = one.name != "wide" or whole < scaled(0, 1, 1)
@@ -298,15 +320,15 @@ class Rounds:
             if converges:
                 options = "--copy" if slot.state.says.gap != "-" else ""
                 words.append(f"vm_cbt_replica /dev/mapper/cut /dev/mapper/r {options}")
-            words.append(f"for name in cut o r m; do {DM} remove --noudevsync $name; done")
+            words.append(f"{DM} remove --noudevsync cut o r m")
             status, said = self.machine.attempt("\n".join(words), 600)
             self.compare(slot.state, said, f"cut {slot.cut}")
             if status:
                 raise AssertionError(f"cut {slot.cut}, {one.name}: status {status}: {said}")
             if converges:
                 self.converge(slot, said.splitlines()[-1])
-        if self.slots:
-            self.took(f"{len(self.slots)} pairs")
+            self.took(f"  cut {slot.cut}, position {slot.state.position}, {one.name}: gap {slot.state.says.gap}, "
+                      f"{len(slot.state.differing)} blocks differ, {len(slot.state.says.dirty)} are dirty")
 
     def compare(self, state: State, said: str, what: str) -> None:
         """What the driver says of it against what is."""

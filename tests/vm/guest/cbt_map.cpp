@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// cbt_map NODE: the dirty blocks of a disk, of both generations, as the driver says: runs FIRST-LAST, one
-// a line. Owns nothing, so that nothing changes by it.
+// cbt_map NODE: the dirty blocks of a disk, of both generations, as the driver says: runs
+// FIRST-LAST, one a line. Owns nothing, so that nothing changes by it.
 #include "cbt_reader.hpp"
 
 int main(int count, char** words) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // cbt_replica NODE FILE [--copy] [--alike] [--until STOP] [--slow MS] [--die-after SLOTS]: owns the
-// disk and keeps FILE, or another disk, its replica, by the driver's protocol: slots in order; ranges
-// read where a slot has no data; generations that need it scanned. What it acknowledges is durable.
+// disk and keeps FILE, or another disk, its replica, by the driver's protocol: slots in order;
+// ranges read where a slot has no data; generations that need it scanned. What it acknowledges is
+// durable.
 //
 // Ends when STOP exists (at once without --until), all is stored and the dirty map is empty.
-// --copy: begins with the whole disk, and closes the gap with it. --alike: closes the gap, as the two
-// are known to be alike. --die-after: ends between
-// draining and releasing, once that many slots were drained. Prints what it read from the disk.
+// --copy: begins with the whole disk, and closes the gap with it. --alike: closes the gap, as the
+// two are known to be alike. --die-after: ends between draining and releasing, once that many slots
+// were drained. Prints what it read from the disk.
 #include <linux/fs.h>
 
 #include <algorithm>

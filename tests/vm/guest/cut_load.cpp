@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// cut_load SEED THREADS FIRST SPAN FLUSH NODE: writes to [FIRST, FIRST + SPAN) of the disk, in sectors,
-// until it is killed: small and large writes, much of it over itself, discards and zeroes among them;
-// one operation in FLUSH is followed by a flush (0: none). In every region of 4 MiB only the first
-// blocks are written, so that many regions are touched and little is to be compared.
+// cut_load SEED THREADS FIRST SPAN FLUSH PAUSE NODE: writes to [FIRST, FIRST + SPAN) of the disk,
+// in sectors, until it is killed: small and large writes, much of it over itself, discards and
+// zeroes among them; one operation in FLUSH is followed by a flush (0: none), each by a pause of up
+// to PAUSE us. In every region of 4 MiB only the first blocks are written, so that many regions are
+// touched and little is to be compared.
 #include <linux/fs.h>
 
 #include <random>
@@ -19,7 +20,7 @@ constexpr std::uint64_t kWriteMax = 64;
 
 struct Job {
     const char* node;
-    std::uint64_t seed, first, span, flush;
+    std::uint64_t seed, first, span, flush, pause;
 };
 
 void run(const Job& job, unsigned thread) {
@@ -51,15 +52,17 @@ void run(const Job& job, unsigned thread) {
         }
         if (job.flush != 0 && random() % job.flush == 0 && fdatasync(file) != 0)
             fail("flush: %s", std::strerror(errno));
+        // The machine is emulated: whoever is to watch it needs some of it.
+        if (job.pause != 0) usleep(static_cast<useconds_t>(random() % job.pause));
     }
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-    if (count != 7) fail("usage: cut_load SEED THREADS FIRST SPAN FLUSH NODE");
+    if (count != 8) fail("usage: cut_load SEED THREADS FIRST SPAN FLUSH PAUSE NODE");
     const auto number = [words](int index) { return std::strtoull(words[index], nullptr, 10); };
-    const Job job{words[6], number(1), number(3), number(4), number(5)};
+    const Job job{words[7], number(1), number(3), number(4), number(5), number(6)};
     std::vector<std::thread> threads;
     for (unsigned thread = 0; thread < number(2); ++thread)
         threads.emplace_back([&job, thread] { run(job, thread); });
