@@ -72,7 +72,8 @@ def run(initramfs: Initramfs, folder: pathlib.Path, rng: random.Random, rounds: 
         it.boot()
         it.look_at_cuts()
         for one in tracked:
-            it.begin(one)
+            if one.name in it.left:
+                it.begin(one)
         machine.shut_down()
     print(f"{it.cuts} cuts of {len(tracked)} disks: {it.booted} pairs booted, {it.looks} looked at, {it.converged} replicas "
           f"brought up to date by {it.scanned} blocks, {it.gaps} after a gap; fates {log.fates}", flush=True)
@@ -142,8 +143,6 @@ class Rounds:
 
     def run_and_kill(self, number: int) -> None:
         _, extents, small, resized, wide = self.tracked
-        # Its log is full soon, and then all of it would be read: it begins anew.
-        self.left.pop("wide", None)
         anew = not self.left
         options = {one.name: self.begin(one) for one in self.tracked}
         options["map"] += " --slow 20"
@@ -163,11 +162,11 @@ class Rounds:
             one.facts.watched = self.log.position()
         self.machine.run((self.narrow_loads() if anew else "") +
                          "".join(self.load(one, 1, 0, WATCHED_SPAN, 64, 200000) for one in watched))
-        for _ in range(3):
+        for turn in range(3):
             self.pause(400)
             self.suspend(extents)
             self.pause(400)
-            self.suspend(resized, SMALL if resized.facts.sizes[-1][1] == SECTORS else SECTORS)
+            self.suspend(resized, SMALL if resized.facts.sizes[-1][1] == SECTORS else SECTORS, alone=turn == 1)
             # Without a reader for a while: nothing but the map.
             self.machine.run(f"kill -9 $(cat /run/pid-map); sleep 0.3\n"
                              f"{self.read(small, f'--slow {self.rng.choice((0, 20, 100))}')}")
@@ -204,21 +203,28 @@ class Rounds:
         while so_far() < enough and time.monotonic() < ends:
             time.sleep(0.05)
 
-    def suspend(self, one: Tracked, sectors: int | None = None) -> None:
-        """Suspended for a while, and resumed; with another size, as `lvextend` and `lvreduce` do it."""
+    def suspend(self, one: Tracked, sectors: int | None = None, alone=False) -> None:
+        """Suspended for a while, and resumed; with another size, as `lvextend` and `lvreduce` do it. `alone`:
+        with nothing under way that would flush the disk."""
+        others = f"$(cat /run/loads /run/pid-{one.name})" if alone else ""
         asked = self.log.position()
         name, before = one.name, one.facts.sizes[-1][1]
-        reload = ""
+        words = [f"{DM} suspend {name}"]
         if sectors:
-            # The size is on record before the table is told.
+            # The size is on record before the table is told. Its start is written to, and not flushed, right
+            # before: a digest that is taken then would be of what a cut takes back.
             one.facts.sizes.append((asked, sectors))
-            reload = f"{DM} reload {name} --table '{table(one, sectors, self.node(one, 'origin'), self.node(one, 'meta'))}' && "
-        self.machine.run(f"{reload}{DM} suspend {name}")
+            words = [f"kill -STOP {others}" if alone else "true", f"dd if=/dev/urandom of=/dev/mapper/{name} bs=4k count=3 seek=4 oflag=direct conv=notrunc 2>/dev/null",
+                     f"{DM} reload {name} --table '{table(one, sectors, self.node(one, 'origin'), self.node(one, 'meta'))}'",
+                     *words]
+        self.machine.run(" && ".join(words))
         suspended = self.log.position()
         time.sleep(0.1 * self.rng.random())
         resuming = self.log.position()
         self.machine.run(f"{DM} resume --noudevsync {name}")
         resumed = self.log.position()
+        if alone:
+            self.machine.run(f"kill -CONT {others}")
         one.facts.windows.append(Window(asked, suspended, resuming, resumed, bool(sectors and sectors < before)))
 
     def quieten(self) -> None:
@@ -304,6 +310,8 @@ class Rounds:
                 self.cuts += 1
         # What fails is said at once.
         self.slots.sort(key=lambda slot: not slot.state.problems)
+        # Its log is full, and a reader would have to read all of it: it begins anew.
+        self.left.pop("wide", None)
         self.start = {disk: image for disk, image in self.start.items() if not disk.name.startswith("wide")}
 
     def look_at_cuts(self) -> None:
