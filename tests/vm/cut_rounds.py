@@ -271,7 +271,8 @@ class Rounds:
                     state = verdict.state(one, self.dice(seeds[position] + attempt, one))
                     if state.problems and (position, attempt) not in failed:
                         failed.append((position, attempt))
-                        print(f"position {position} of {ended}: {one.name}: {state.problems}", flush=True)
+                        if len(failed) < 4:
+                            print(f"position {position} of {ended}: {one.name}: {state.problems}", flush=True)
         cuts = failed[:3] + [(position, 0) for position in self.rng.sample(positions[:-1], self.per_round - 1)]
         cuts = sorted(dict(cuts[:self.per_round - 1]).items()) + [(ended, 0)]
         self.make(cuts, seeds)
