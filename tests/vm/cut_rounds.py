@@ -235,7 +235,7 @@ class Rounds:
         self.machine.run(f"sleep {QUIET_SECONDS}")
         for one in self.tracked:
             one.facts.quiet = self.log.position()
-            one.facts.watched = None
+            one.facts.unwatched = one.facts.quiet
 
     def says_well(self) -> None:
         said = self.machine.run("dmsetup status; for reader in /run/pid-*; do kill -0 $(cat $reader) || exit 1; done; cat /run/reader-*")
@@ -253,17 +253,18 @@ class Rounds:
         several = [at for at in metas if len(events[at]) > 1] or metas
         chosen = {self.rng.choice(group) for group in (origins, several, range(ended)) for _ in range(LOOKS // 3)}
         # Amid every suspend, and right after it.
+        often: set[int] = set()
         for window in (window for one in self.tracked for window in one.facts.windows):
-            chosen |= {self.rng.randrange(window.asked, window.suspended + 1), window.suspended, window.resumed,
+            often |= {self.rng.randrange(window.asked, window.suspended + 1), window.suspended, window.resumed,
                        window.resumed + self.rng.randrange(8), window.resumed + self.rng.randrange(64)}
         first = min(one.facts.first for one in self.tracked)
-        positions = sorted(position for position in {*chosen, ended} if first <= position <= ended)
+        positions = sorted(position for position in {*chosen, *often, ended} if first <= position <= ended)
         verdict = Verdict(self.log, self.tracked)
         seeds = {position: self.rng.getrandbits(32) for position in positions}
         failed: list[tuple[int, int]] = []
         for position in positions:
             verdict.go(position)
-            for attempt in range(LOOKS_EACH):
+            for attempt in range(LOOKS_EACH + 3 * (position in often)):
                 for one in self.tracked:
                     if position < one.facts.first:
                         continue

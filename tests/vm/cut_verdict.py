@@ -12,6 +12,7 @@ from cut_log import ZEROES, CutDisk, CutLog, Image, Replay, Write
 from dirty_map import BLOCK_SECTORS, Recovered
 
 REGIONS_MAX = 1007
+NEVER = 1 << 62
 
 
 @dataclasses.dataclass
@@ -32,7 +33,8 @@ class Facts:
     gap: str = "-"                       # at the start
     closing: int = 0                     # before it was told to be closed
     closed: int = 0
-    watched: int | None = None           # from here on its watched ranges are written to
+    watched: int = NEVER                 # from here on its watched ranges are written to,
+    unwatched: int = NEVER               # and from here on not for long enough
     windows: list[Window] = dataclasses.field(default_factory=list)
     quiet: int = 0                       # all was stored, and what went was written down
     carried: set[int] = dataclasses.field(default_factory=set)  # blocks that were dirty at the start
@@ -47,7 +49,7 @@ class Facts:
         allowed = {"-"}
         if position < self.closed:
             allowed.add(self.gap)
-        if self.watched is not None and position >= self.watched:
+        if self.watched <= position < self.unwatched:
             allowed.add("watch-open")
         for window in self.windows:
             if window.suspended <= position <= window.resuming:

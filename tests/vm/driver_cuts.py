@@ -10,12 +10,13 @@ dirty beyond the activity log's regions was written since it was last known to b
 named where there is one, and nowhere else; (5) a reader makes the replica the origin by reading dirty
 blocks and no other, but after a gap.
 
-Many instants of each run are looked at by (2) to (4) with the document's rule alone; those of them that
-are cuts are booted, and begin with any that fail. The run ends by a kill, and the next begins from what that left.
+Every write is on record, so the power is cut after the fact, at as many instants of a run as one likes. Many are held
+against (2) to (4) by the document's rule alone; the cuts among them are booted, those first that fail. The
+run ends by a kill, and the next one begins from what that left.
 
-Turned red by each of BREAKS: `driver_cuts.py --broken NAME`, and at night all of them. The flush *of* the activity
-log's block is what the issue of a write waits for; the one before it (PREFLUSH) alone may go, as the bitmap blocks before it
-are written through themselves: without either of the two the test is red.
+Turned red by each of BREAKS: `driver_cuts.py --broken NAME`, and at night all of them. What a write to a cold
+region waits for is the flush *after* the activity block (FUA). The one before it (PREFLUSH) guards the bitmap
+blocks of what retires, which are written through themselves: one of the two may go, both must not.
 
 Usage: driver_cuts.py [--broken NAME] [SEED] (default: HERALD_SEED, or a new one, which is printed)"""
 import os
