@@ -231,7 +231,7 @@ class Rounds:
         """All is stored, and what went from the maps is written down."""
         self.stop_loads()
         for one in self.tracked:
-            self.machine.wait(f"test -z \"$(vm_cbt_map /dev/mapper/{one.name})\"", 60)
+            self.machine.wait(f"test -z \"$(vm_cbt_map /dev/mapper/{one.name})\"", 300)
         self.machine.run(f"sleep {QUIET_SECONDS}")
         for one in self.tracked:
             one.facts.quiet = self.log.position()
