@@ -125,14 +125,18 @@ static u32 judge(struct cbt_meta *meta)
 	return HERALD_CBT_CAUSE_NONE;
 }
 
-/* Size, digests and flags of from now on. */
+/*
+ * Size, digests and flags of from now on. Flushed first, or the digests were of what a power cut
+ * takes back, and it would be found changed after it. Without digests the flag says so.
+ */
 static void renew(struct cbt_meta *meta)
 {
 	struct cbt_superblock *superblock = &meta->superblock;
 
 	superblock->sectors = meta->disk->sectors;
 	superblock->flags = 0;
-	if (cbt_watch_read(meta, superblock->sectors, &superblock->watch_start,
+	if (cbt_issue_flush(meta->target->origin->bdev) ||
+	    cbt_watch_read(meta, superblock->sectors, &superblock->watch_start,
 			   &superblock->watch_end))
 		superblock->flags |= CBT_META_FLAG_WATCH_OPEN;
 	spin_lock_irq(&meta->disk->lock);

@@ -22,9 +22,10 @@ def kernel_or_skip(line: str) -> kernels.Kernel:
         sys.exit(SKIPPED)
 
 
-def with_driver(kernel: kernels.Kernel, *make_words: str) -> Initramfs:
+def with_driver(kernel: kernels.Kernel, *make_words: str, edits=()) -> Initramfs:
     # The programs of device-mapper wait for a udevd that is not there, unless told.
-    initramfs = Initramfs(kernel).modules(*NEEDED).module(module.build(kernel, module.DRIVER, *make_words))
+    built = module.build(kernel, module.DRIVER, *make_words, edits=edits)
+    initramfs = Initramfs(kernel).modules(*NEEDED).module(built)
     return initramfs.program("dmsetup", "mkfs.ext4")
 
 

@@ -82,34 +82,50 @@ def _copied(sources: dict[str, pathlib.Path], work: pathlib.Path) -> None:
         shutil.copy2(file, work / name)
 
 
-def build(kernel: Kernel, folder=DRIVER, *words: str) -> pathlib.Path:
-    """The module's file. `words` go to make: "V=1", "GCOV_PROFILE=y"."""
+def _edit(work: pathlib.Path, edits) -> None:
+    for name, before, after in edits:
+        text = (work / name).read_text()
+        if text.count(before) != 1:
+            raise BuildFailed(f"{name}: what is to be broken is there {text.count(before)} times: {before}")
+        (work / name).write_text(text.replace(before, after))
+
+
+def build(kernel: Kernel, folder=DRIVER, *words: str, edits=()) -> pathlib.Path:
+    """The module's file. `words` go to make: "V=1", "GCOV_PROFILE=y". `edits`: (path, text, other text) of
+    the copy, for tests that must notice a broken module."""
     sources = _sources(folder)
     # The compiler is not among the facts: with another one the kernel would be another, too.
-    kept = CACHE / "modules" / f"{kernel.release}_{_digest(sources, kernel.root.name, folder, *words)}"
-    with locked(CACHE / f"modules-{kernel.release}.lock"):
-        if not kept.exists():
-            kept.parent.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as work:
-                _copied(sources, pathlib.Path(work))
-                said = _make(kernel, folder, pathlib.Path(work), "W=1", *words, "modules")
-                warnings = [row for row in said.splitlines() if re.search("warning", row, re.I) and not NOT_OURS.search(row)]
-                if warnings:
-                    raise BuildFailed(f"{folder} for {kernel.release}:\n" + "\n".join(warnings))
-                built = sorted((pathlib.Path(work) / _name(folder)).glob("*.ko"))
-                if len(built) != 1:
-                    raise BuildFailed(f"{folder} for {kernel.release}: {len(built)} modules where one was expected")
-                new = kept.with_suffix(".new")
-                shutil.rmtree(new, ignore_errors=True)
-                new.mkdir()
-                shutil.copy(built[0], new)
-                # What coverage.py needs, where the words ask for it.
-                for notes in built[0].parent.glob("*.gcno"):
-                    shutil.copy(notes, new)
-                new.rename(kept)
-            kernels.keep_newest(kept.parent, "", KEPT)
-        kept.touch()
-        return next(kept.glob("*.ko"))
+    kept = CACHE / "modules" / f"{kernel.release}_{_digest(sources, kernel.root.name, folder, *words, *map(str, edits))}"
+    # What is there waits for no other's build.
+    if not kept.exists():
+        with locked(CACHE / f"modules-{kernel.release}.lock"):
+            _make_kept(kernel, folder, sources, kept, words, edits)
+    kept.touch()
+    return next(kept.glob("*.ko"))
+
+
+def _make_kept(kernel: Kernel, folder, sources: dict[str, pathlib.Path], kept: pathlib.Path, words, edits) -> None:
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as work:
+            _copied(sources, pathlib.Path(work))
+            _edit(pathlib.Path(work), edits)
+            said = _make(kernel, folder, pathlib.Path(work), "W=1", *words, "modules")
+            warnings = [row for row in said.splitlines() if re.search("warning", row, re.I) and not NOT_OURS.search(row)]
+            if warnings:
+                raise BuildFailed(f"{folder} for {kernel.release}:\n" + "\n".join(warnings))
+            built = sorted((pathlib.Path(work) / _name(folder)).glob("*.ko"))
+            if len(built) != 1:
+                raise BuildFailed(f"{folder} for {kernel.release}: {len(built)} modules where one was expected")
+            new = kept.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            shutil.copy(built[0], new)
+            # What coverage.py needs, where the words ask for it.
+            for notes in built[0].parent.glob("*.gcno"):
+                shutil.copy(notes, new)
+            new.rename(kept)
+        kernels.keep_newest(kept.parent, "", KEPT)
 
 
 def sparse(kernel: Kernel, folder: str | pathlib.Path = DRIVER) -> list[str]:

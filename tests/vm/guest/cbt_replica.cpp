@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// cbt_replica NODE FILE [--copy] [--until STOP] [--slow MS] [--die-after SLOTS]: owns the disk and
-// keeps FILE its replica, by the driver's protocol: slots in order; ranges read where a slot has no
-// data; generations that need it scanned.
+// cbt_replica NODE FILE [--copy] [--alike] [--until STOP] [--slow MS] [--die-after SLOTS]: owns the
+// disk and keeps FILE, or another disk, its replica, by the driver's protocol: slots in order;
+// ranges read where a slot has no data; generations that need it scanned. What it acknowledges is
+// durable.
 //
 // Ends when STOP exists (at once without --until), all is stored and the dirty map is empty.
-// --copy: begins with the whole disk, and closes the gap with it. --die-after: ends between
-// draining and releasing, once that many slots were drained. Prints what it read from the disk.
+// --copy: begins with the whole disk, and closes the gap with it. --alike: closes the gap, as the
+// two are known to be alike. --die-after: ends between draining and releasing, once that many slots
+// were drained. Prints what it read from the disk.
 #include <linux/fs.h>
 
 #include <algorithm>
@@ -36,9 +38,11 @@ class Replica {
         buffer_ = static_cast<std::uint8_t*>(buffer);
     }
 
+    void close_gap() { flags_ = HERALD_CBT_ACK_GAP_CLOSED; }
+
     void copy() {
         read(0, reader_.header().sectors);
-        flags_ = HERALD_CBT_ACK_GAP_CLOSED;
+        close_gap();
         copied_bytes = read_bytes;
         read_bytes = 0;
     }
@@ -75,6 +79,7 @@ class Replica {
 
     // Tells the driver; scans what needs it. False: there is nothing left to do.
     bool settle() {
+        make_durable();
         reader_.release();
         herald_cbt_ack_abi ack = reader_.acknowledge(0, flags_);
         flags_ = 0;
@@ -91,6 +96,7 @@ class Replica {
                 scanned_block_max = std::max(scanned_block_max, block);
             }
             scanned_ = ack.sealed_generation;
+            make_durable();
             ack = reader_.acknowledge(scanned_);
         }
         if (ack.sealed_generation == 0) reader_.seal();
@@ -108,6 +114,20 @@ class Replica {
         if (pwrite(file_, data, bytes, static_cast<off_t>(sector * kSector)) !=
             static_cast<ssize_t>(bytes))
             fail("replica: %s", std::strerror(errno));
+        is_durable_ = false;
+    }
+
+    // Most of what is scanned is alike, and a replica on a disk would grow by it.
+    bool is_stored(std::uint64_t sector, std::uint64_t bytes) {
+        return pread(file_, stored_.data(), bytes, static_cast<off_t>(sector * kSector)) ==
+                   static_cast<ssize_t>(bytes) &&
+               std::memcmp(stored_.data(), buffer_, bytes) == 0;
+    }
+
+    // Before it is acknowledged: a power cut takes back what was not flushed.
+    void make_durable() {
+        if (!is_durable_ && fdatasync(file_) != 0) fail("replica: %s", std::strerror(errno));
+        is_durable_ = true;
     }
 
     // The disk ends before `end` by now: what was beyond is no more. Its header says so a moment
@@ -128,7 +148,7 @@ class Replica {
                 if (has_shrunk_to(sector + some)) return;
                 fail("read %llu sectors at %llu: %s", U64{some}, U64{sector}, std::strerror(errno));
             }
-            store(sector, buffer_, some * kSector);
+            if (!is_stored(sector, some * kSector)) store(sector, buffer_, some * kSector);
             read_bytes += some * kSector;
             sector += some;
             sectors -= some;
@@ -139,8 +159,10 @@ class Replica {
     int disk_;
     int file_;
     std::uint8_t* buffer_ = nullptr;
+    std::vector<std::uint8_t> stored_ = std::vector<std::uint8_t>(kBlock);
     std::uint64_t scanned_ = 0;
     std::uint32_t flags_ = 0;
+    bool is_durable_ = true;
 };
 
 }  // namespace
@@ -148,15 +170,18 @@ class Replica {
 int main(int count, char** words) {
     if (count < 3)
         fail(
-            "usage: cbt_replica NODE FILE [--copy] [--until STOP] [--slow MS] [--die-after SLOTS]");
+            "usage: cbt_replica NODE FILE [--copy] [--alike] [--until STOP] [--slow MS] "
+            "[--die-after SLOTS]");
     std::string stop;
     std::uint64_t slow_ms = 0, die_after = 0;
-    bool copy = false;
+    bool copy = false, alike = false;
     for (int index = 3; index < count; ++index) {
         const std::string word = words[index];
         const char* value = index + 1 < count ? words[index + 1] : "";
         if (word == "--copy")
             copy = true;
+        else if (word == "--alike")
+            alike = true;
         else if (word == "--until")
             stop = value, ++index;
         else if (word == "--slow")
@@ -168,6 +193,7 @@ int main(int count, char** words) {
     }
     Replica replica(words[1], words[2]);
     if (copy) replica.copy();
+    if (alike) replica.close_gap();
     std::uint64_t slots = 0;
     auto progress = std::chrono::steady_clock::now();
     for (;;) {
