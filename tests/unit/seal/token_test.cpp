@@ -152,28 +152,28 @@ TEST_CASE("a root key on a token wraps and unwraps, and what is wrong is named")
 TEST_CASE("the golden key files of a token open with its key") {
     if (no_module()) return;
     RootKeyFile file = new_token_root({kModule, "herald test", "root"});
-    file.id = test::golden_id(0x23);
+    file.id = seal::test::golden_id(0x23);
     const Secret text = format_root_key(file);
-    const Bytes golden = test::golden_file("token.root", text.view());
+    const Bytes golden = seal::test::golden_file("token.root", text.view());
     CHECK(as_text(golden) == as_text(text.view()));
     auto parsed = parse_root_key(golden, "token.root");
     REQUIRE(parsed);
 
     herald::test::TempDir dir;
     make_token(dir.path());
-    const Secret token_key = test::golden_token_key();
+    const Secret token_key = seal::test::golden_token_key();
     make_key("root", &token_key);
     auto root = open_root_key(*parsed, "token.root", pin(kPin));
     INFO((root ? std::string() : root.error().message));
     REQUIRE(root);
-    auto written = wrap_machine_key(test::golden_machine_key(), **root);
+    auto written = wrap_machine_key(seal::test::golden_machine_key(), **root);
     REQUIRE(written);
     const std::string written_text = format_machine_key(*written);
-    const Bytes golden_key = test::golden_file("token.key", as_bytes(written_text));
+    const Bytes golden_key = seal::test::golden_file("token.key", as_bytes(written_text));
     CHECK(as_text(golden_key) == written_text);
     auto wrapped = parse_machine_key(golden_key, "token.key");
     REQUIRE(wrapped);
     auto key = unwrap_machine_key(*wrapped, **root);
     REQUIRE(key);
-    CHECK(equal_secrets(key->key.view(), test::golden_machine_key().key.view()));
+    CHECK(equal_secrets(key->key.view(), seal::test::golden_machine_key().key.view()));
 }
