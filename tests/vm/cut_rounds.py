@@ -252,6 +252,8 @@ class Rounds:
         # right before several blocks of a meta device become durable: one may be, without another.
         several = [at for at in metas if len(events[at]) > 1] or metas
         chosen = {self.rng.choice(group) for group in (origins, several, range(ended)) for _ in range(LOOKS // 3)}
+        # Where regions retire a bit that went too early is not hidden by its region: every flush of that disk.
+        chosen |= {at for at in origins if events[at][0].disk is self.tracked[-1].origin}
         # Amid every suspend, and right after it.
         often: set[int] = set()
         for window in (window for one in self.tracked for window in one.facts.windows):
