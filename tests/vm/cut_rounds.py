@@ -178,7 +178,8 @@ class Rounds:
         self.wait(WIDE_WRITES, lambda: sum(isinstance(event, Write) and event.disk is wide.origin
                                            for event in self.log.events[before:]))
         self.took("the wide one")
-        if number % 3 == scaled(1, 1, 2):
+        # By hand until it was seen whole: the wide one's reader needs minutes to catch up on a busy host.
+        if os.environ.get("HERALD_CUTS_QUIET"):
             self.quieten()
             self.machine.run(self.narrow_loads() + self.load(wide, 2, FIRST, SPAN, 64))
             self.pause(1000)
