@@ -178,7 +178,8 @@ class Rounds:
         self.wait(WIDE_WRITES, lambda: sum(isinstance(event, Write) and event.disk is wide.origin
                                            for event in self.log.events[before:]))
         self.took("the wide one")
-        if number % 3 == scaled(1, 1, 2):
+        # By hand until it was seen whole: the wide one's reader needs minutes to catch up on a busy host.
+        if os.environ.get("HERALD_CUTS_QUIET"):
             self.quieten()
             self.machine.run(self.narrow_loads() + self.load(wide, 2, FIRST, SPAN, 64))
             self.pause(1000)
@@ -252,6 +253,8 @@ class Rounds:
         # right before several blocks of a meta device become durable: one may be, without another.
         several = [at for at in metas if len(events[at]) > 1] or metas
         chosen = {self.rng.choice(group) for group in (origins, several, range(ended)) for _ in range(LOOKS // 3)}
+        # Where regions retire a bit that went too early is not hidden by its region: every flush of that disk.
+        chosen |= {at for at in origins if events[at][0].disk is self.tracked[-1].origin}
         # Amid every suspend, and right after it.
         often: set[int] = set()
         for window in (window for one in self.tracked for window in one.facts.windows):
