@@ -77,7 +77,7 @@ class Stopwatch:
 def main() -> int:
     skip_unless_possible()
     if TIER == "check" and not debug_kernel.cached():
-        print("SKIPPED: the debug kernel is not in the cache; tests/vm/debug_kernel.py builds it, as do --ci and --nightly")
+        print("SKIPPED: the debug kernel is not in the cache; tests/vm/debug_kernel.py builds it")
         return SKIPPED
     try:
         kernel = debug_kernel.find()
