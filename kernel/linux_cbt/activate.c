@@ -173,7 +173,8 @@ void cbt_meta_activate(struct cbt_meta *meta)
 	meta->ours = true;
 	meta->bitmap_blocks = superblock->bitmap_blocks;
 	/* Where a pair cannot be read, or is not yet: above all that may be there. */
-	meta->activity_sequence = meta->cookie_sequence = (superblock->activation + 1) << 32;
+	meta->activity_sequence = (superblock->activation + 1) << 32;
+	meta->cookie_sequence = meta->activity_sequence;
 	for (index = 0; index < meta->bitmap_blocks; index++)
 		meta->bitmap_sequences[index] = meta->activity_sequence;
 	before = superblock->sectors;

@@ -150,7 +150,10 @@ static int write_log(struct cbt_meta *meta, bool drop)
 	return 0;
 }
 
-/* Bitmap blocks of what retires first, then the block without them. What is added waits for none. */
+/*
+ * Bitmap blocks of what retires first, then the block without them. What is added waits for none of
+ * them.
+ */
 static int retire(struct cbt_meta *meta, u32 retiring)
 {
 	u32 index;

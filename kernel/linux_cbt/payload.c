@@ -111,7 +111,7 @@ void cbt_payload_copy(const struct cbt_payload *payload, u64 offset, const struc
 			 * Five times faster than memcpy where that is not built of string
 			 * instructions.
 			 */
-			if (some >= PAGE_SIZE && PAGE_ALIGNED((unsigned long)to | (unsigned long)from)) {
+			if (some >= PAGE_SIZE && PAGE_ALIGNED(to) && PAGE_ALIGNED(from)) {
 				some = PAGE_SIZE;
 				copy_page(to, from);
 			} else {
