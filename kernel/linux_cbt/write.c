@@ -18,7 +18,7 @@ enum verdict {
 
 void cbt_write_kick(struct cbt_disk *disk)
 {
-	if (!list_empty_careful(&disk->ready))
+	if (!list_empty(&disk->ready))
 		queue_work(cbt_fast_wq, &disk->ready_work);
 }
 
@@ -109,8 +109,6 @@ static __always_inline enum verdict advance(struct cbt_disk *disk, struct cbt_wr
 		fallthrough;
 	case CBT_STAGE_OVERLAP:
 		write->stage = CBT_STAGE_ACTIVITY;
-		/* Since when it waits for the meta device, however often it is sent back. */
-		write->reserved_at = jiffies;
 		fallthrough;
 	case CBT_STAGE_ACTIVITY:
 		if (disk->meta && !cbt_meta_enter(disk, write)) {

@@ -57,7 +57,7 @@ void cbt_write_end(struct cbt_write *write, blk_status_t status);
 
 /* One that had no slot, or has none to wait for any more. Under disk->lock. */
 void cbt_write_slotless_ended(struct cbt_disk *disk);
-/* Lets go what is on disk->ready. Under disk->lock or not. */
+/* Lets go what is on disk->ready. Under disk->lock. */
 void cbt_write_kick(struct cbt_disk *disk);
 void cbt_write_ready_work(struct work_struct *work);
 

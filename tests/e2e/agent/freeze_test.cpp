@@ -275,10 +275,10 @@ TEST_CASE("at the deadline the guardian thaws, and the point is refused") {
     GuardianProcess guardian(dir.path() / "guardian.sock");
     Writer writer(mounted.path());
     writer.until_next_write();
-    auto frozen = Freezer(dir.path() / "guardian.sock").freeze(filesystems_on(disk), 400ms);
+    auto frozen = Freezer(dir.path() / "guardian.sock").freeze(filesystems_on(disk), 1500ms);
     if (!frozen) FAIL(frozen.error().message);
     CHECK(stands_still(writer));
-    std::this_thread::sleep_for(300ms);
+    std::this_thread::sleep_for(1400ms);
     // We are alive and did not thaw: the writer goes on all the same.
     CHECK(writer.until_next_write() < 500ms);
     CHECK(frozen->remaining() <= 0s);
