@@ -131,7 +131,7 @@ def main() -> int:
         machine.boot()
         machine.run(f"vm_cbt_hostile dirty {DIRTY_MIB}")
         driver.load(machine)
-        hostile_reader(machine, disks, seed, scaled(50_000, 200_000, 5_000_000), scaled(1000, 1000, 20_000),
+        hostile_reader(machine, disks, seed, scaled(50_000, 200_000, 5_000_000), scaled(200, 300, 20_000),
                        scaled(800, 800, 3600))
         machine.run("rmmod dm_cbt")
         machine.shut_down()
