@@ -63,7 +63,9 @@ endfunction()
 #   are these thirds, and ./check starts `ctest -j` with three for each processor.
 # COST: about the seconds it takes, so that no long one begins last.
 # SERIAL: nothing runs beside it, for what a busy host would break; each says why.
-set(herald_test_options SERIAL)
+# LONG: left out of ./check, which has ten minutes; --ci and --nightly run it (they set HERALD_LONG).
+# LONG_SANITIZED: the same of the sanitizers' builds only.
+set(herald_test_options SERIAL LONG LONG_SANITIZED)
 set(herald_test_values LABEL TIMEOUT COST LOAD)
 macro(herald_test_properties name)
   if("$ENV{HERALD_TIER}" STREQUAL nightly)
@@ -93,8 +95,8 @@ function(herald_test_command variable label)
   set(${variable} ${command} PARENT_SCOPE)
 endfunction()
 
-# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL] [EACH_FILE]
-# [NIGHTLY_PARTS n]): a Catch2 program that CTest runs; with EACH_FILE once for NAME_FILE of each source
+# herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL]
+# [LONG] [LONG_SANITIZED] [EACH_FILE] [NIGHTLY_PARTS n]): a Catch2 program that CTest runs; with EACH_FILE once for NAME_FILE of each source
 # FILE_test.cpp, side by side; with NIGHTLY_PARTS as NAME_1 to NAME_n in the nightly tier, each told its
 # part of the work by HERALD_PART ("2/4").
 function(herald_test name)
@@ -112,6 +114,9 @@ function(herald_test name)
     add_custom_target(tests_${A_LABEL})
   endif()
   add_dependencies(tests_${A_LABEL} ${name})
+  if((A_LONG OR (A_LONG_SANITIZED AND HERALD_SANITIZE)) AND NOT "$ENV{HERALD_LONG}")
+    return()
+  endif()
   herald_test_command(command ${A_LABEL} ${PROJECT_SOURCE_DIR}/tests/run $<TARGET_FILE:${name}>)
   if(A_NIGHTLY_PARTS AND "$ENV{HERALD_TIER}" STREQUAL nightly)
     foreach(part RANGE 1 ${A_NIGHTLY_PARTS})
@@ -135,11 +140,11 @@ function(herald_test name)
   endforeach()
 endfunction()
 
-# herald_script_test(NAME LABEL l COMMAND ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL]): a script that CTest runs;
-# exit status 77 means SKIPPED.
+# herald_script_test(NAME LABEL l COMMAND ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL] [LONG]): a script that CTest
+# runs; exit status 77 means SKIPPED.
 function(herald_script_test name)
   cmake_parse_arguments(A "${herald_test_options}" "${herald_test_values}" "COMMAND" ${ARGN})
-  if(HERALD_FUZZ)
+  if(HERALD_FUZZ OR (A_LONG AND NOT "$ENV{HERALD_LONG}"))
     return()
   endif()
   herald_test_command(command ${A_LABEL} ${A_COMMAND})

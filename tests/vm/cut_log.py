@@ -12,7 +12,8 @@ Promise: an image holds what was durable, and of every other write that the disk
 all, nothing, or any selection of its sectors. Durable is what a flush covers that has *completed*, and that
 is what was answered before the flush was received; and what was written through (FUA) and answered.
 What is not on record is what no machine can tell: an instant is the end of an event, of one disk.
-A flush takes up to seconds_max, and one write in twenty some of that: others overtake them.
+A flush takes up to seconds_max, and one write in twenty some of that: others overtake them. hold_flushes()
+makes flushes wait for release_flushes(), or for ever.
 Callers: the test's thread, while no machine runs; LossyDisk's threads and timers otherwise.
 Owns: what LossyDisk does; and all that was written since the last start(), in memory.
 """
@@ -53,6 +54,8 @@ class CutDisk(LossyDisk):
         self.name, self.seconds_max = name, seconds_max
         self.base: Image = {}
         self.unflushed: list[Write] = []
+        self.holding = False
+        self.held: list[tuple] = []
         self.sending = threading.Lock()
 
     def cut(self) -> None:
@@ -64,6 +67,17 @@ class CutDisk(LossyDisk):
             self.seen[sector * SECTOR:(sector + 1) * SECTOR] = image.get(sector, ZEROES)
         self.base = image
         self.unflushed = []
+        self.holding, self.held = False, []
+
+    def hold_flushes(self) -> None:
+        with self.lock:
+            self.holding = True
+
+    def release_flushes(self) -> None:
+        with self.lock:
+            self.holding, held, self.held = False, self.held, []
+        for answer in held:
+            self._answer(*answer)
 
     def _request(self, stream) -> bool:
         magic, flags, command, handle, offset, length = struct.unpack(">IHHQQI", self._receive(stream, 28))
@@ -85,6 +99,9 @@ class CutDisk(LossyDisk):
             elif command == CMD_FLUSH:
                 writes = [write for write in self.unflushed if write.answered]
                 later = self.log.random.random() * self.seconds_max
+                if self.holding:
+                    self.held.append((stream, command, handle, error, answer, writes))
+                    return True
             else:
                 error = 22
         if later < 0.001:

@@ -131,8 +131,8 @@ class Rounds:
         return (f"vm_cbt_replica /dev/mapper/{one.name} {self.node(one, 'replica')} --until /run/never {options} "
                 f">/run/reader-{one.name} 2>&1 & echo $! >/run/pid-{one.name}\n")
 
-    def load(self, one: Tracked, threads: int, first: int, span: int, flush: int, pause=20000) -> str:
-        return (f"vm_cut_load {self.rng.getrandbits(31)} {threads} {first} {span} {flush} {pause} /dev/mapper/{one.name} "
+    def load(self, one: Tracked, threads: int, first: int, span: int, flush: int, pause=20000, how="") -> str:
+        return (f"vm_cut_load {self.rng.getrandbits(31)} {threads} {first} {span} {flush} {pause} /dev/mapper/{one.name} {how} "
                 f">>/run/load-{one.name} 2>&1 & echo $! >>/run/loads\n")
 
     def narrow_loads(self) -> str:
@@ -172,12 +172,7 @@ class Rounds:
                              f"{self.read(small, f'--slow {self.rng.choice((0, 20, 100))}')}")
         self.stop_loads()
         self.took("the modes")
-        before = self.log.position()
-        self.machine.run(self.load(wide, 12, FIRST, WIDE - 2 * FIRST, 0, 0))
-        # Some thousand writes to some fifteen hundred regions: many have retired.
-        self.wait(WIDE_WRITES, lambda: sum(isinstance(event, Write) and event.disk is wide.origin
-                                           for event in self.log.events[before:]))
-        self.took("the wide one")
+        self.retire(wide, held=number % 2 == 0)
         # By hand until it was seen whole: the wide one's reader needs minutes to catch up on a busy host.
         if os.environ.get("HERALD_CUTS_QUIET"):
             self.quieten()
@@ -186,6 +181,28 @@ class Rounds:
         self.says_well()
         self.machine.power_cut()
         self.took("the kill")
+
+    def retire(self, wide: Tracked, held: bool) -> None:
+        """Regions leave the log whose writes the replica has. `held`: while the flush of the disk that their
+        bits wait for is under way."""
+        part = (WIDE - 2 * FIRST) // 4
+        self.write(wide, WIDE_WRITES // 4, self.load(wide, 4, FIRST, part, 0, 2000, "walk"))
+        self.took("the wide one's first regions")
+        if held:
+            self.stop_loads()
+            wide.origin.hold_flushes()
+            self.wait(1, lambda: len(wide.origin.held))
+            assert wide.origin.held, "nothing was stored that waits for a flush"
+            self.took("a flush is under way")
+            wide.facts.held = self.log.position()
+        self.write(wide, WIDE_WRITES, self.load(wide, 12, FIRST + part, 3 * part, 0, 0, "walk"))
+        self.took("the wide one's other regions")
+
+    def write(self, one: Tracked, enough: int, load: str) -> None:
+        before = self.log.position()
+        self.machine.run(load)
+        self.wait(enough, lambda: sum(isinstance(event, Write) and event.disk is one.origin
+                                      for event in self.log.events[before:]))
 
     def took(self, what: str) -> None:
         """Where the time goes, for who finds that it takes long."""
@@ -231,6 +248,7 @@ class Rounds:
     def quieten(self) -> None:
         """All is stored, and what went from the maps is written down."""
         self.stop_loads()
+        self.tracked[-1].origin.release_flushes()
         for one in self.tracked:
             self.machine.wait(f"test -z \"$(vm_cbt_map /dev/mapper/{one.name})\"", 300)
         self.machine.run(f"sleep {QUIET_SECONDS}")
@@ -254,7 +272,10 @@ class Rounds:
         several = [at for at in metas if len(events[at]) > 1] or metas
         chosen = {self.rng.choice(group) for group in (origins, several, range(ended)) for _ in range(LOOKS // 3)}
         # Where regions retire a bit that went too early is not hidden by its region: every flush of that disk.
-        chosen |= {at for at in origins if events[at][0].disk is self.tracked[-1].origin}
+        wide = self.tracked[-1]
+        chosen |= {at for at in origins if events[at][0].disk is wide.origin}
+        if wide.facts.held:
+            chosen |= {self.rng.randrange(wide.facts.held, ended) for _ in range(LOOKS // 3)}
         # Amid every suspend, and right after it.
         often: set[int] = set()
         for window in (window for one in self.tracked for window in one.facts.windows):

@@ -36,6 +36,7 @@ class Facts:
     watched: int = NEVER                 # from here on its watched ranges are written to,
     unwatched: int = NEVER               # and from here on not for long enough
     windows: list[Window] = dataclasses.field(default_factory=list)
+    held: int = 0                        # from here on a flush was under way
     quiet: int = 0                       # all was stored, and what went was written down
     carried: set[int] = dataclasses.field(default_factory=set)  # blocks that were dirty at the start
 

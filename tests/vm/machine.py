@@ -36,6 +36,8 @@ BUILD = pathlib.Path(os.environ.get("HERALD_BUILD_DIR", ROOT / "build/dev"))
 BIN = pathlib.Path(os.environ.get("HERALD_BIN_DIR", BUILD / "bin"))
 TIER = os.environ.get("HERALD_TIER") or "check"
 SKIPPED = 77
+# Of silence on the control line.
+WAKE_SECONDS = 5
 BOOT_SECONDS = 180
 # What a healthy kernel does not say.
 COMPLAINTS = re.compile(r"BUG:|WARNING:|Oops|Call Trace|KASAN|Kernel panic|general protection|circular locking|"
@@ -336,10 +338,15 @@ class Machine:
                 if words[0] == str(number):
                     output = words[2] if len(words) > 2 else ""
                     return int(words[1]), base64.b64decode(output).decode(errors="replace")
-            self.control.settimeout(max(0.01, ends - time.monotonic()))
+            left = ends - time.monotonic()
+            self.control.settimeout(max(0.01, min(left, WAKE_SECONDS)))
             try:
                 more = self.control.recv(65536)
             except TimeoutError:
+                if left > WAKE_SECONDS and not self.counted:
+                    # An interrupt of the serial line that was lost would keep both sides waiting for ever.
+                    self.control.sendall(b"\n")
+                    continue
                 raise GuestFailed(f"{self.name}: no answer to command {number} within {timeout} s\n"
                                   f"{self.tail()}") from None
             if not more:

@@ -81,7 +81,7 @@ void TestStream::fill(uint64_t offset, uint64_t length) {
         image_[offset + i] = (i / 64) % 2 ? value : std::byte(random_());
 }
 
-hrl::Segment TestStream::next_segment(const std::string& point_name, bool quiescent) {
+hrl::Segment TestStream::next_segment(const std::string& point_name, bool quiescent, int changes) {
     using hrl::RecordKind;
     hrl::SegmentHeader header;
     header.machine = machine_;
@@ -112,7 +112,7 @@ hrl::Segment TestStream::next_segment(const std::string& point_name, bool quiesc
         }
     } else {
         const uint64_t sectors = image_.size() / HERALD_SECTOR_BYTES;
-        for (int i = 0; i < 16; ++i) {
+        for (int i = 0; i < changes; ++i) {
             const uint64_t offset = random_() % sectors;
             const uint64_t length = 1 + random_() % std::min<uint64_t>(sectors - offset, 128);
             const uint64_t offset_bytes = offset * HERALD_SECTOR_BYTES;

@@ -25,9 +25,10 @@ class TestStream {
     // POST session; sets the epoch.
     wire::HttpResponse open_session(wire::HttpClient& client);
     // Builds the next segment: a scan of the whole disk (the first time, after an activation) or
-    // some random writes, zeroes and discards inside a scan, and at its end, when named, a point.
-    // It becomes part of the stream.
-    hrl::Segment next_segment(const std::string& point_name, bool quiescent = true);
+    // `changes` random writes, zeroes and discards inside a scan, about 12 KiB of segment each, and
+    // at its end, when named, a point. It becomes part of the stream.
+    hrl::Segment next_segment(const std::string& point_name, bool quiescent = true,
+                              int changes = 16);
     // Header fields as a replicator sends them.
     static wire::HttpResponse put(wire::HttpClient& client, const Uuid& disk, uint64_t first,
                                   uint64_t epoch, ByteView body, const Digest128& digest);

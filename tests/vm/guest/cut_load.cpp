@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// cut_load SEED THREADS FIRST SPAN FLUSH PAUSE NODE: writes to [FIRST, FIRST + SPAN) of the disk,
-// in sectors, until it is killed: small and large writes, much of it over itself, discards and
-// zeroes among them; one operation in FLUSH is followed by a flush (0: none), each by a pause of up
-// to PAUSE us. In every region of 4 MiB only the first blocks are written, so that many regions are
-// touched and little is to be compared.
+// cut_load SEED THREADS FIRST SPAN FLUSH PAUSE NODE [walk]: writes to [FIRST, FIRST + SPAN) of the
+// disk, in sectors, until it is killed: small and large writes, much of it over itself, discards
+// and zeroes among them; one operation in FLUSH is followed by a flush (0: none), each by a pause
+// of up to PAUSE us. In every region of 4 MiB only the first blocks are written, so that many
+// regions are touched and little is to be compared. With `walk` each thread takes one region after
+// the other.
 #include <linux/fs.h>
 
 #include <random>
+#include <string>
 #include <thread>
 
 #include "cbt_reader.hpp"
@@ -21,6 +23,8 @@ constexpr std::uint64_t kWriteMax = 64;
 struct Job {
     const char* node;
     std::uint64_t seed, first, span, flush, pause;
+    unsigned threads;
+    bool walks;
 };
 
 void run(const Job& job, unsigned thread) {
@@ -31,9 +35,9 @@ void run(const Job& job, unsigned thread) {
         fail("%s: %s", job.node, std::strerror(errno));
     auto* words = static_cast<std::uint64_t*>(buffer);
     const std::uint64_t regions = (job.span + kRegion - 1) / kRegion;
-    for (;;) {
+    for (std::uint64_t step = thread;; step += job.threads) {
         std::uint64_t sectors = 1 + random() % (random() % 8 == 0 ? kWriteMax : 12);
-        const std::uint64_t begin = random() % regions * kRegion;
+        const std::uint64_t begin = (job.walks ? step : random()) % regions * kRegion;
         const std::uint64_t room = std::min(kUsed, job.span - begin);
         sectors = std::min(sectors, room);
         std::uint64_t sector = job.first + begin + random() % (room - sectors + 1);
@@ -60,11 +64,20 @@ void run(const Job& job, unsigned thread) {
 }  // namespace
 
 int main(int count, char** words) {
-    if (count != 8) fail("usage: cut_load SEED THREADS FIRST SPAN FLUSH PAUSE NODE");
+    const bool walks = count == 9 && std::string(words[8]) == "walk";
+    if (count != 8 && !walks)
+        fail("usage: cut_load SEED THREADS FIRST SPAN FLUSH PAUSE NODE [walk]");
     const auto number = [words](int index) { return std::strtoull(words[index], nullptr, 10); };
-    const Job job{words[7], number(1), number(3), number(4), number(5), number(6)};
+    const Job job{words[7],
+                  number(1),
+                  number(3),
+                  number(4),
+                  number(5),
+                  number(6),
+                  static_cast<unsigned>(number(2)),
+                  walks};
     std::vector<std::thread> threads;
-    for (unsigned thread = 0; thread < number(2); ++thread)
+    for (unsigned thread = 0; thread < job.threads; ++thread)
         threads.emplace_back([&job, thread] { run(job, thread); });
     for (std::thread& thread : threads) thread.join();
     return 0;

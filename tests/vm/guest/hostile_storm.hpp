@@ -84,8 +84,7 @@ struct Sight {
     std::uint64_t final_to = 0;  // slots from tail before it are final
 };
 
-// Maps header and slots, copies the first, and looks at some of the others.
-inline Sight look(Storm& storm, int file) {
+inline Sight look_by(Storm& storm, int file) {
     Sight sight;
     void* header = mmap(nullptr, kPage, PROT_READ, MAP_SHARED, file, HERALD_CBT_MMAP_HEADER);
     if (header == MAP_FAILED) return sight;
@@ -123,6 +122,16 @@ inline Sight look(Storm& storm, int file) {
     }
     munmap(header, kPage);
     sight.is_owner = true;
+    return sight;
+}
+
+// Maps header and slots, copies the first, and looks at some of the others. By a descriptor of its
+// own: another thread may close `number` in between, and open another disk's file by it.
+inline Sight look(Storm& storm, int number) {
+    const int file = fcntl(number, F_DUPFD_CLOEXEC, 0);
+    if (file < 0) return {};
+    const Sight sight = look_by(storm, file);
+    close(file);
     return sight;
 }
 
