@@ -222,7 +222,7 @@ def check_hung_writes(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.
         rig.cbtctl("tag", disk, "--name", f"after a {which}", timeout=60)
 
 
-def check_engine(rig: Rig, hanging: HangingFile, disk: str, engine: str):
+def check_engine(rig: Rig, hanging: HangingFile, disk: str, mount: pathlib.Path, engine: str):
     rig.kill("replicator", signal.SIGTERM)
     text = rig.replicator_toml.read_text()
     rig.replicator_toml.write_text(text.replace("[replicator]", f'[replicator]\nio_engine = "{engine}"', 1))
@@ -235,6 +235,12 @@ def check_engine(rig: Rig, hanging: HangingFile, disk: str, engine: str):
     print(f"{engine}: {hung}")
     if "has not answered" not in hung[1] or states(rig)[rig.loop][0] != "protected":
         raise AssertionError(f"the state names the disk that hangs, alone: {states(rig)}")
+    hanging.go_on()
+    wait_until(lambda: states(rig)[disk][0] == "protected", 30, "it goes on when it answers")
+    answer, took = hang_frozen(rig, hanging, disk, mount)
+    print(f"{engine}: point: {json.dumps(answer)[:160]}, {took:.1f} s")
+    if took > FREEZE_BOUND_S:
+        raise AssertionError("it must be refused with its reason at the deadline")
     hanging.go_on()
     wait_until(lambda: states(rig)[disk][0] == "protected", 30, "it goes on when it answers")
     rig.replicator_toml.write_text(text)
@@ -378,7 +384,7 @@ def main() -> int:
             check_hung_writes(rig, hanging, disk, mount)
             check_hung_name(rig)
             for engine in ("libaio", "pread"):
-                check_engine(rig, hanging, disk, engine)
+                check_engine(rig, hanging, disk, mount, engine)
             check_unprotect(rig, hanging, disk, mount)
         finally:
             hanging.go_on()

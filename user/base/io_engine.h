@@ -43,8 +43,7 @@ class IoEngine {
     Result<size_t> wait(std::span<IoCompletion> to, size_t at_least) {
         return wait_until(to, at_least, Clock::time_point::max());
     }
-    // The same, and fewer than `at_least` when that is not to be had by then. An engine that reads
-    // in submit() has nothing to wait for.
+    // The same, and fewer than `at_least` when that is not to be had by then.
     virtual Result<size_t> wait_until(std::span<IoCompletion> to, size_t at_least,
                                       Clock::time_point until) = 0;
     virtual size_t in_flight() const = 0;
