@@ -448,6 +448,11 @@ int CbtProducer::call(uint64_t port, unsigned long request, void* argument) {
                 const bool ordered = disk->mode.mode == HERALD_CBT_MODE_ORDERED;
                 answer.result = ordered ? HERALD_CBT_LANDED : HERALD_CBT_DOWNGRADED;
                 answer.cause = ordered ? HERALD_CBT_CAUSE_NONE : HERALD_CBT_CAUSE_NOT_ORDERED;
+                if (ordered && (disk->gap != HERALD_CBT_CAUSE_NONE ||
+                                cbt_generations_scan_due(&disk->generations))) {
+                    answer.result = HERALD_CBT_DOWNGRADED;
+                    answer.cause = HERALD_CBT_CAUSE_SCAN_DUE;
+                }
             };
             for (uint32_t i = 0; i < tag->disks; ++i) {
                 answer_of(tag->answers[i]);
@@ -464,7 +469,7 @@ int CbtProducer::call(uint64_t port, unsigned long request, void* argument) {
                 change.kind = HERALD_CBT_TAG;
                 change.state = HERALD_CBT_COMMITTED;
                 change.id = tag->id;
-                if (answer.result == HERALD_CBT_DOWNGRADED) {
+                if (answer.cause == HERALD_CBT_CAUSE_NOT_ORDERED) {
                     change.flags = HERALD_CBT_SLOT_DOWNGRADED;
                 }
                 answer.slot = push(*find(answer.disk), change, 0, tag->time_ns);

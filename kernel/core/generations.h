@@ -33,6 +33,13 @@ static inline void cbt_generations_need_scan(struct cbt_generations* generations
 /* `unslotted`: writes in flight without a slot. */
 bool cbt_generations_may_seal(const struct cbt_generations* generations, u32 mode, u64 unslotted);
 
+/* Blocks are to be read before the slots say all that was written. */
+static inline bool cbt_generations_scan_due(const struct cbt_generations* generations) {
+    return (generations->current_flags & HERALD_CBT_GENERATION_NEEDS_SCAN) ||
+           ((generations->sealed_flags & HERALD_CBT_GENERATION_NEEDS_SCAN) &&
+            !generations->scanned);
+}
+
 /* The caller swaps the bitmaps in the same critical section. */
 void cbt_generations_seal(struct cbt_generations* generations, u64 head);
 

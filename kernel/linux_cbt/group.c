@@ -109,6 +109,8 @@ static void judge(struct cbt_disk *disk, struct cbt_file *file, bool held,
 		answer_with(answer, HERALD_CBT_REFUSED, HERALD_CBT_CAUSE_NO_SLOT);
 	else if (disk->mode.mode == HERALD_CBT_MODE_EXTENTS)
 		answer_with(answer, HERALD_CBT_DOWNGRADED, HERALD_CBT_CAUSE_NOT_ORDERED);
+	else if (disk->gap || cbt_generations_scan_due(&disk->generations))
+		answer_with(answer, HERALD_CBT_DOWNGRADED, HERALD_CBT_CAUSE_SCAN_DUE);
 	else
 		answer_with(answer, HERALD_CBT_LANDED, HERALD_CBT_CAUSE_NONE);
 }
@@ -150,7 +152,7 @@ int cbt_tag(struct cbt_file *file, void *argument)
 		if (all && !landed)
 			answer->result = HERALD_CBT_REFUSED;
 		if (answer->result != HERALD_CBT_REFUSED) {
-			change.flags = answer->result == HERALD_CBT_DOWNGRADED
+			change.flags = answer->cause == HERALD_CBT_CAUSE_NOT_ORDERED
 					       ? HERALD_CBT_SLOT_DOWNGRADED
 					       : 0;
 			answer->slot = cbt_ring_push(&disk->ring, &change, 0, tag->time_ns);

@@ -40,6 +40,7 @@ static inline const char *cbt_cause_name(u32 cause)
 		"resized",
 		"detached",
 		"persistence-lost",
+		"scan-due",
 	};
 
 	return cause < HERALD_CBT_CAUSE_COUNT ? names[cause] : "?";

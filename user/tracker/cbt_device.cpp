@@ -379,6 +379,8 @@ const char* cbt_cause_name(uint32_t cause) {
             return "unprotect took the tracker out, and it is back";
         case HERALD_CBT_CAUSE_PERSISTENCE_LOST:
             return "the tracker had lost its meta device before; check that device";
+        case HERALD_CBT_CAUSE_SCAN_DUE:
+            return "blocks are to be read before the replica is whole";
     }
     return "unknown; the driver is newer than this program";
 }

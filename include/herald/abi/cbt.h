@@ -96,8 +96,9 @@ enum herald_cbt_cause {
     HERALD_CBT_CAUSE_RESIZED = 22,
     HERALD_CBT_CAUSE_DETACHED = 23, /* gap: unprotect took the tracker out, and it is back */
     HERALD_CBT_CAUSE_PERSISTENCE_LOST =
-        24, /* gap: an earlier activation had given persistence up */
-    HERALD_CBT_CAUSE_COUNT = 25,
+        24,                         /* gap: an earlier activation had given persistence up */
+    HERALD_CBT_CAUSE_SCAN_DUE = 25, /* tag: downgraded, a gap is open or blocks are to be scanned */
+    HERALD_CBT_CAUSE_COUNT = 26,
 };
 
 enum herald_cbt_kind {
@@ -336,7 +337,11 @@ struct herald_cbt_answer_abi {
     __u64 slot; /* the tag's; of HERALD_CBT_CUT the head */
 };
 
-/* A tag slot on each disk, all at the same time_ns, with all ring locks held. */
+/*
+ * A tag slot on each disk, all at the same time_ns, with all ring locks held. It landed where all
+ * slots before it, and the disk as it was at the first of them, make the disk as a power cut at
+ * this moment would leave it.
+ */
 struct herald_cbt_tag_abi {
     __u32 size;
     __u32 flags; /* HERALD_CBT_TAG_* */

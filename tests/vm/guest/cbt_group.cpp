@@ -56,6 +56,8 @@ class Disk {
         const iovec piece{buffer_, 4096};
         return pwritev2(file_, &piece, 1, 1 << 20, RWF_NOWAIT) == 4096 ? 0 : errno;
     }
+    // From now on its reader says that the replica is the disk.
+    void settle() { settles_ = true; }
     [[nodiscard]] herald_cbt_disk_abi name() const { return reader_.disk(); }
     [[nodiscard]] std::uint32_t mode() const { return reader_.header().mode; }
     [[nodiscard]] std::uint64_t written() const { return written_; }
@@ -75,9 +77,20 @@ class Disk {
                     tags_ += slot.kind == HERALD_CBT_TAG ? 1 : 0;
                 });
             reader_.release();
-            reader_.acknowledge();
+            if (settles_) settle_once();
             reader_.wait(10);
         }
+    }
+    void settle_once() {
+        constexpr std::uint32_t kScan =
+            HERALD_CBT_GENERATION_EXISTS | HERALD_CBT_GENERATION_NEEDS_SCAN;
+        constexpr std::uint32_t kStates = kScan | HERALD_CBT_GENERATION_CLEARING;
+        const auto ack = reader_.acknowledge(0, HERALD_CBT_ACK_GAP_CLOSED);
+        if ((ack.sealed_flags & kStates) == kScan && ack.sealed_generation != scanned_) {
+            scanned_ = ack.sealed_generation;
+            reader_.acknowledge(scanned_);
+        }
+        if (ack.sealed_generation == 0 && (ack.current_flags & kScan) == kScan) reader_.seal();
     }
     void write() {
         while (!stop_) {
@@ -89,6 +102,8 @@ class Disk {
     Reader reader_;
     int file_;
     void* buffer_ = nullptr;
+    std::atomic<bool> settles_{false};
+    std::uint64_t scanned_ = 0;
     std::atomic<std::uint64_t> written_{0};
     std::atomic<std::uint64_t> tags_{0};
     std::atomic<bool> stop_{false};
@@ -149,6 +164,21 @@ class Group {
     int file_;
 };
 
+// While a gap is open no tag names a moment that is whole.
+void gaps(Group& group, Disk& one, Disk& other) {
+    constexpr auto kScanDue = HERALD_CBT_CAUSE_SCAN_DUE;
+    Group::expect(group.tag(0, 0).answers, HERALD_CBT_DOWNGRADED, kScanDue, "tag in a gap");
+    Group::expect(group.tag(HERALD_CBT_TAG_ALL, 0).answers, HERALD_CBT_REFUSED, kScanDue,
+                  "tag of all in a gap");
+    one.settle();
+    other.settle();
+    const auto lands = [&](std::size_t index) {
+        return group.tag(0, 0).answers[index].result == HERALD_CBT_LANDED;
+    };
+    if (!becomes_true([&] { return lands(0) && lands(1); }))
+        fail("the gaps are closed, no tag lands");
+}
+
 void tags_and_cuts(Group& group) {
     for (int number = 0; number < kTags; ++number) {
         const auto tag = group.tag(0, static_cast<std::uint8_t>(number));
@@ -199,6 +229,7 @@ int main(int count, char** words) {
     const auto is_ordered = [](const Disk& disk) { return disk.mode() == HERALD_CBT_MODE_ORDERED; };
     if (!becomes_true([&] { return is_ordered(one) && is_ordered(other); })) fail("not ordered");
     Group group({&one, &other});
+    gaps(group, one, other);
     tags_and_cuts(group);
     holds(group, one);
     if (!becomes_true([&] { return one.tags() > kTags && other.tags() > kTags; }))
