@@ -14,11 +14,10 @@ Every write is on record, so the power is cut after the fact, at as many instant
 against (2) to (4) by the document's rule alone; the cuts among them are booted, those first that fail. The
 run ends by a kill, and the next one begins from what that left.
 
-Seen to turn red: `driver_cuts.py --broken log-not-flushed`, at night always. Not seen to: the other two of BREAKS.
-Under load the reader of the disk whose regions retire stays behind, so that little is cleared there before
-the kill; elsewhere a hot region hides a bit that went too early. What a write to a cold
-region waits for is the flush *after* the activity block (FUA). The one before it (PREFLUSH) guards the bitmap
-blocks of what retires, which are written through themselves: one of the two may go, both must not.
+Each of BREAKS turns it red; at night all of them are tried. A hot region hides a bit that went too early, so
+one disk has more regions than are hot: some retire while the flush that their bits wait for is held up. What
+a write to a cold region waits for is the flush *after* the activity block (FUA). The one before it (PREFLUSH)
+guards the bitmap blocks of what retires, which are written through themselves: one of the two may go, both must not.
 
 Usage: driver_cuts.py [--broken NAME] [SEED] (default: HERALD_SEED, or a new one, which is printed)"""
 import os
@@ -79,9 +78,9 @@ def main() -> int:
     if broken:
         is_noticed(broken, seed)
         return 0
-    # 10, 30, 500 cuts, each of five disks.
-    cuts(seed, *scaled((1, 10), (3, 10), (25, 20)))
-    for name in scaled((), (), ("log-not-flushed",)):
+    # 10 or 500 cuts, each of five disks.
+    cuts(seed, *scaled((1, 10), (1, 10), (25, 20)))
+    for name in scaled((), (), tuple(BREAKS)):
         is_noticed(name, seed)
     return 0
 
