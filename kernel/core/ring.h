@@ -94,10 +94,12 @@ static inline u64 cbt_ring_push(struct cbt_ring* ring, const struct cbt_change* 
     slot->kind = change->kind;
     slot->flags = change->flags;
     slot->argument = change->argument;
-    if (change->id)
+    if (change->id) {
         __builtin_memcpy(slot->id, change->id, sizeof(slot->id));
-    else
-        __builtin_memset(slot->id, 0, sizeof(slot->id));
+    } else {
+        __builtin_memcpy(slot->id, &number, sizeof(number));
+        __builtin_memset(slot->id + sizeof(number), 0, sizeof(slot->id) - sizeof(number));
+    }
     if (change->payload_bytes) {
         ring->payload_head = payload + change->payload_bytes;
         cbt_store(&ring->header->payload_head, ring->payload_head);

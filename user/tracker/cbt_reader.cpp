@@ -85,6 +85,11 @@ Result<OrderedChange> CbtReader::look_at(const herald_cbt_slot_abi& slot) {
     if (slot.state < HERALD_CBT_RESERVED || slot.state > HERALD_CBT_UNRESOLVED) {
         return rotten("slot {} is in state {}", drained_, slot.state);
     }
+    if (slot.kind != HERALD_CBT_TAG && slot.kind != HERALD_CBT_ACTIVATION) {
+        uint64_t number = 0;
+        std::memcpy(&number, slot.id, sizeof number);
+        if (number != drained_) return rotten("slot {} says that it is slot {}", drained_, number);
+    }
     OrderedChange change;
     change.time_ns = slot.time_ns;
     const auto passed = [&](OrderedChange done) {

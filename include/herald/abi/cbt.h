@@ -146,6 +146,8 @@ struct herald_cbt_slot_abi {
     __u16 kind;
     __u16 flags;
     __u64 argument;
+    /* TAG, ACTIVATION: see there. Of all others the slot's number, native-endian, and zeroes: a
+     * reader that looks where it should not notices. */
     __u8 id[16];
 };
 

@@ -260,6 +260,9 @@ TEST_CASE_METHOD(Host, "whatever the shared memory holds, it is refused by name"
     refuses("state 77");
     slot.state = 0;
     refuses("state 0");
+    // Of an earlier turn of the ring.
+    ++slot.id[1];
+    refuses("says that it is slot");
     slot.kind = 99;
     refuses("kind 99");
     slot.sectors = 0;

@@ -81,6 +81,12 @@ class Reader {
             const herald_cbt_slot_abi& slot = slots_[next_ & (own_.slots - 1)];
             // Pairs with the driver's release store of a final state.
             if (__atomic_load_n(&slot.state, __ATOMIC_ACQUIRE) == HERALD_CBT_RESERVED) break;
+            std::uint64_t number = 0;
+            std::memcpy(&number, slot.id, sizeof number);
+            if (slot.kind != HERALD_CBT_TAG && slot.kind != HERALD_CBT_ACTIVATION &&
+                number != next_)
+                fail("slot %llu says that it is slot %llu", static_cast<unsigned long long>(next_),
+                     static_cast<unsigned long long>(number));
             const std::uint8_t* data = nullptr;
             if (slot.payload_bytes != 0)
                 data = payload_ + (slot.payload & (own_.payload_bytes - 1));

@@ -157,8 +157,9 @@ inline const char* check_header(const herald_cbt_header_abi& header) {
     return nullptr;
 }
 
-// A slot in [tail, head), whatever its state.
-inline const char* check_slot(const herald_cbt_slot_abi& slot, std::uint64_t sectors_max) {
+// Slot `number` of [tail, head), whatever its state.
+inline const char* check_slot(const herald_cbt_slot_abi& slot, std::uint64_t number,
+                              std::uint64_t sectors_max) {
     HOSTILE_EXPECT(is_time(slot.time_ns));
     HOSTILE_EXPECT(slot.kind >= HERALD_CBT_WRITE && slot.kind <= HERALD_CBT_ACTIVATION);
     HOSTILE_EXPECT(slot.state >= HERALD_CBT_RESERVED && slot.state <= HERALD_CBT_UNRESOLVED);
@@ -169,7 +170,8 @@ inline const char* check_slot(const herald_cbt_slot_abi& slot, std::uint64_t sec
                    slot.payload_bytes == slot.sectors * HERALD_CBT_SECTOR_BYTES);
     HOSTILE_EXPECT(slot.argument < kCountMax);
     HOSTILE_EXPECT(slot.kind == HERALD_CBT_TAG || slot.kind == HERALD_CBT_ACTIVATION ||
-                   is_all_zero(slot.id, sizeof(slot.id)));
+                   (std::memcmp(slot.id, &number, sizeof(number)) == 0 &&
+                    is_all_zero(slot.id + sizeof(number), sizeof(slot.id) - sizeof(number))));
     return nullptr;
 }
 

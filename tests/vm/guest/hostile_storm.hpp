@@ -112,7 +112,7 @@ inline Sight look_by(Storm& storm, int file) {
             __atomic_thread_fence(__ATOMIC_ACQUIRE);
             // Another thread of this file may have released it meanwhile.
             if (__atomic_load_n(&live->tail, __ATOMIC_ACQUIRE) > number) continue;
-            if (const char* wrong = hostile::check_slot(slot, HERALD_CBT_DISK_SECTORS_MAX))
+            if (const char* wrong = hostile::check_slot(slot, number, HERALD_CBT_DISK_SECTORS_MAX))
                 finding(storm, "slot %llu: not so: %s", static_cast<unsigned long long>(number),
                         wrong);
             final &= slot.state != HERALD_CBT_RESERVED;
