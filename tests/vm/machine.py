@@ -39,6 +39,8 @@ SKIPPED = 77
 # Of silence on the control line.
 WAKE_SECONDS = 5
 BOOT_SECONDS = 180
+# The host, of a machine with a network.
+HOST_ADDRESS = "10.0.2.2"
 # What a healthy kernel does not say.
 COMPLAINTS = re.compile(r"BUG:|WARNING:|Oops|Call Trace|KASAN|Kernel panic|general protection|circular locking|"
                         r"blocked for more than|unreferenced object|UBSAN:|DEBUG_LOCKS_WARN_ON|INFO: trying to register|"
@@ -136,14 +138,18 @@ def tsc_khz() -> int:
 
 class Machine:
     def __init__(self, name: str, initramfs: Initramfs, disks=(), memory_mib=1024, processors=2, chipset="q35",
-                 command_line="", devices=(), counted=False):
-        """counted: a nanosecond of the guest's is an instruction, exactly; one processor, and idle time is
+                 command_line="", devices=(), counted=False, network=False):
+        """network: after connect_network() the guest reaches what listens on the host's 127.0.0.1 at HOST_ADDRESS; the
+        initramfs needs virtio_net.
+        counted: a nanosecond of the guest's is an instruction, exactly; one processor, and idle time is
         skipped. Without the processor's fast string instructions, of which each step would count."""
         self.name, self.disks, self.chipset = name, list(disks), chipset
         self.memory_mib, self.processors, self.command_line = memory_mib, processors, command_line
         self.counted = counted
         assert not counted or processors == 1, "QEMU counts the instructions of one processor only"
         self.devices = [word for device in devices for word in ("-device", device)]
+        if network:
+            self.devices += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="herald-vm-"))
         self.logs = BUILD / "vm" / name
         shutil.rmtree(self.logs, ignore_errors=True)
@@ -229,6 +235,10 @@ class Machine:
                 raise GuestFailed(f"{self.name}: after {seconds} s still status {status}: {command}\n{output}\n"
                                   f"{self.tail()}")
             time.sleep(every)
+
+    def connect_network(self) -> None:
+        """After each boot."""
+        self.wait("ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0")
 
     # -- disks while it runs --
     def unplug(self, disk: Disk) -> None:

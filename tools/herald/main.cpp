@@ -217,22 +217,28 @@ class CommandLine {
         which->add_option("--point", restore_.point.id, "Id or its unique beginning")
             ->type_name("ID");
         which->add_flag("--latest", restore_.point.latest, "The newest");
-        which
-            ->add_option_function<std::string>(
-                "--time",
-                [this](const std::string& text) {
-                    if (const auto time = parse_time(text)) restore_.point.time_ns = *time;
-                },
-                "The newest at or before a moment: RFC 3339, or '2026-11-23 14:05[:06]' local "
-                "time; "
-                "of an ordered stream any boundary, not only points")
-            ->type_name("TIME")
-            ->check(CLI::Validator([](std::string& text) { return check_moment(text); }, ""));
+        auto* time_option =
+            which
+                ->add_option_function<std::string>(
+                    "--time",
+                    [this](const std::string& text) {
+                        if (const auto time = parse_time(text)) restore_.point.time_ns = *time;
+                    },
+                    "The newest at or before a moment: RFC 3339, or '2026-11-23 14:05[:06]' local "
+                    "time; "
+                    "of an ordered stream any boundary, not only points")
+                ->type_name("TIME")
+                ->check(CLI::Validator([](std::string& text) { return check_moment(text); }, ""));
         which
             ->add_option("--position", restore_.position,
                          "As the stream left it behind this record, where that is restorable")
             ->type_name("N");
         which->require_option(1);
+        sub->add_flag(
+               "--exact", restore_.exact,
+               "With --time, of an ordered stream: that moment itself, or a refusal; for several "
+               "disks of one machine")
+            ->needs(time_option);
         sub->add_option("--to", restore_.to, "Image file to make, or block device to overwrite")
             ->type_name("PATH")
             ->required();
@@ -246,6 +252,8 @@ class CommandLine {
             "  herald restore 3f2a91c0 --point 77ab12cd --to web1.img --sha256\n"
             "  herald restore /dev/sda --time '2026-11-23 14:05' --to /dev/sdb --force\n"
             "  herald restore /dev/sda --position 48123 --to web1.img\n"
+            "  herald restore /dev/mapper/vg-log --time 2026-11-23T14:05:06.25Z --exact --to "
+            "log.img\n"
             "\nA mounted or otherwise used device, or one smaller than the disk, is always "
             "refused.\n");
         sub->callback([this] { verb_ = [this] { return run_restore(common_, restore_); }; });

@@ -123,7 +123,7 @@ Result<wire::PointInfo> boundary_of(ApiClient& client, const wire::DiskInfo& dis
     kept.read_from(segments);
     Progress progress("look", disk.stored_bytes);
     uint64_t looked_bytes = 0;
-    vault::BoundaryChoice choice{options.position, {}};
+    vault::BoundaryChoice choice{options.position, {}, options.exact};
     if (!options.position) choice.time_ns = options.point.time_ns;
     auto found = vault::find_boundary(kept, disk.disk, choice, [&](uint64_t bytes) -> Result<void> {
         progress.update(looked_bytes += bytes);
@@ -157,6 +157,11 @@ Result<void> run_restore(const CommonOptions& common, const RestoreOptions& opti
     const auto points = (*client)->points(disk->disk);
     if (!points) return pass(points);
     const bool ordered = disk->mode != hrl::to_string(hrl::StreamMode::unordered);
+    if (options.exact && !ordered)
+        return fail(ErrorKind::operator_needed,
+                    "disk {}: its stream is not ordered, so only its points are restorable; leave "
+                    "out --exact",
+                    disk->name);
     const bool boundary = options.position || (options.point.time_ns && ordered);
     KeptSegments kept(boundary ? kKeptBytes : 0);
     uint64_t segment_bytes = 0;

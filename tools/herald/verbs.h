@@ -22,6 +22,7 @@ struct RestoreOptions {
     std::string disk;
     PointChoice point;
     std::optional<uint64_t> position;  // instead of a point: behind this record
+    bool exact = false;                // the time itself, or nothing
     std::filesystem::path to;
     bool force = false;
     bool sha256 = false;

@@ -46,6 +46,15 @@ class Walk {
         if (choice_.position) {
             return fail(ErrorKind::operator_needed, "the stream ends at position {}", position_);
         }
+        if (choice_.exact && !refusal_.empty()) {
+            return fail(ErrorKind::operator_needed, "that moment itself is not restorable: {}",
+                        refusal_);
+        }
+        if (choice_.exact && !passed_) {
+            return fail(ErrorKind::operator_needed,
+                        "the stored stream does not reach beyond that moment, so what was written "
+                        "before it may be missing; take a point, or name an earlier moment");
+        }
         if (newest_) return *newest_;
         return fail(ErrorKind::operator_needed, "nothing at or before that time is restorable: {}",
                     refusal_.empty() ? "the stream begins later" : refusal_);
@@ -66,10 +75,17 @@ class Walk {
             newest_ = here;
             return true;
         }
-        if (record.time_ns > *choice_.time_ns) return false;
+        if (record.time_ns > *choice_.time_ns) {
+            passed_ = true;
+            return false;
+        }
+        if (refusal.empty() && passed_ && choice_.exact) {
+            refusal = "the machine's clock was set back, so the moment is there more than once";
+        }
         if (refusal.empty()) {
             newest_ = here;
-        } else if (!newest_) {
+            refusal_.clear();
+        } else if (choice_.exact || !newest_) {
             refusal_ = std::move(refusal);
         }
         return false;
@@ -81,7 +97,8 @@ class Walk {
     uint64_t position_ = 0;
     uint64_t bytes_ = 0;
     std::optional<Boundary> newest_;
-    std::string refusal_;
+    std::string refusal_;  // why the newest is not later
+    bool passed_ = false;  // a record is later than the time
 };
 
 }  // namespace

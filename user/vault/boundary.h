@@ -14,10 +14,13 @@
 
 namespace herald::vault {
 
-// One of the two.
+// A position or a time.
 struct BoundaryChoice {
     std::optional<uint64_t> position;  // behind this record
     std::optional<uint64_t> time_ns;   // the newest at or before
+    // With a time: that moment or none. So several disks of one machine get the same one: an older
+    // boundary of one disk beside the moment of another may lack what the other was written after.
+    bool exact = false;
 };
 
 struct Boundary {

@@ -40,11 +40,14 @@ struct Host : vault::SegmentProvider {
         return files.at(segment.first_position);
     }
     Result<vault::Boundary> at(uint64_t position) {
-        return vault::find_boundary(*this, disk, {position, {}});
+        return vault::find_boundary(*this, disk, {position, {}, false});
     }
     // The builder's times are its positions.
     Result<vault::Boundary> at_time(uint64_t time) {
-        return vault::find_boundary(*this, disk, {{}, time});
+        return vault::find_boundary(*this, disk, {{}, time, false});
+    }
+    Result<vault::Boundary> at_moment(uint64_t time) {
+        return vault::find_boundary(*this, disk, {{}, time, true});
     }
     std::string refusal(const Result<vault::Boundary>& boundary) {
         return boundary ? "" : boundary.error().message;
@@ -82,6 +85,29 @@ TEST_CASE_METHOD(Host, "every boundary of an ordered span is found, and none wit
     CHECK(at_time(UINT64_MAX)->position == 12);
     CHECK(refusal(at_time(3)).find("no scan has ended") != std::string::npos);
     CHECK(refusal(at_time(0)).find("the stream begins later") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Host, "a moment is exact, or refused, never an older one in its place") {
+    stream.activation(StreamMode::ordered).scan_begin().write(0, 4096, 1).scan_end();  // 1 to 4
+    stream.write(0, 512, 2);                                                           // 5
+    cut();
+    stream.mode(StreamMode::map).mode(StreamMode::ordered);  // 6, 7
+    stream.scan_begin(2).write(0, 512, 4);                   // 8, 9
+    stream.scan_end(2).write(0, 512, 5).write(512, 512, 6);  // 10, 11, 12
+    cut();
+    for (const uint64_t good : {4, 5, 10, 11}) {
+        INFO(refusal(at_moment(good)));
+        REQUIRE(at_moment(good));
+        CHECK(at_moment(good)->position == good);
+    }
+    for (const uint64_t fuzzy : {6, 7, 8, 9}) {
+        CHECK(at_time(fuzzy)->position == 5);
+        CHECK(refusal(at_moment(fuzzy)).find("that moment itself is not restorable: ") == 0);
+    }
+    CHECK(refusal(at_moment(3)).find("no scan has ended") != std::string::npos);
+    // What is not there yet may still come before the moment.
+    CHECK(at_time(12)->position == 12);
+    CHECK(refusal(at_moment(12)).find("the stored stream does not reach") == 0);
 }
 
 TEST_CASE_METHOD(Host, "an unordered stream has its boundaries only behind quiescent scans") {
