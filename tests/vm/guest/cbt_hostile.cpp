@@ -11,6 +11,7 @@
 // for what the interface defines.
 #include <linux/capability.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <chrono>
@@ -207,6 +208,8 @@ class Worker {
 [[noreturn]] void work(Storm& storm, const Settings& settings,
                        std::array<File, kSharedFiles>& shared, std::uint64_t process) {
     const bool capable = process != 0;
+    // Some paths wait for what is done to the tables, which would hardly get a processor.
+    if (setpriority(PRIO_PROCESS, 0, 5) != 0) fail("setpriority: %s", std::strerror(errno));
     if (!capable) drop_capability();
     Worker worker(storm, settings, shared, capable);
     std::vector<std::thread> threads;
