@@ -46,7 +46,7 @@ while ! test -e /run/stop; do
     esac
     dmsetup create --noudevsync brief --table "0 {sectors} cbt {brief} $options" || exit 5
     sleep 0.1
-    vm_sector_load $round 40 2 {span} 16 /dev/mapper/brief || exit 6
+    vm_sector_load $round 10 2 {span} 16 /dev/mapper/brief || exit 6
     # Behind the back of whoever reads it, or taken out.
     if test $((round % 3)) = 0; then
         swap brief "0 {sectors} linear {brief} 0" || exit 7
@@ -131,8 +131,8 @@ def main() -> int:
         machine.boot()
         machine.run(f"vm_cbt_hostile dirty {DIRTY_MIB}")
         driver.load(machine)
-        hostile_reader(machine, disks, seed, scaled(50_000, 200_000, 5_000_000), scaled(200, 300, 20_000),
-                       scaled(800, 800, 3600))
+        hostile_reader(machine, disks, seed, scaled(20_000, 20_000, 500_000), scaled(50, 50, 1000),
+                       scaled(600, 600, 3600))
         machine.run("rmmod dm_cbt")
         machine.shut_down()
     print(f"{time.monotonic() - began:.0f} s")

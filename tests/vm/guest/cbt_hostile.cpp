@@ -11,6 +11,7 @@
 // for what the interface defines.
 #include <linux/capability.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <chrono>
@@ -91,8 +92,11 @@ class Worker {
         for (std::uint64_t step = 0; !storm_.stop; ++step) {
             if (step % 32 == 0) caller.refresh(shared_[0].number);
             const unsigned number = a_call(random);
-            File& file = pick(caller, number == kRelease || number == kAck || number == kCookie ||
-                                          number == kSeal);
+            if (is_readers(number) && one_in(random, 2)) {
+                read_on(caller);
+                continue;
+            }
+            File& file = pick(caller, is_readers(number) || number == kCookie);
             if (one_in(random, 16)) {
                 maps_.one(random, pick(caller, true));
                 continue;
@@ -102,16 +106,46 @@ class Worker {
             if (number == kOwn && file.is_shared &&
                 (&file != shared_.data() || !one_in(random, 300)))
                 continue;
-            // What others of the kind need: what is sealed goes when the owner has stored it; a
-            // hold ends by its file only, and before its deadline.
-            if (number == kSeal && one_in(random, 2)) caller.one(file, kAck);
             caller.one(file, number);
+            // A hold ends by its file only, and before its deadline.
             if (number == kHold && one_in(random, 2)) caller.one(file, kHold);
             if (!file.is_shared && one_in(random, 16)) shut(file);
         }
     }
 
   private:
+    static bool is_readers(unsigned number) {
+        return number == kRelease || number == kAck || number == kSeal;
+    }
+
+    // As a true reader does: what is sealed goes only when its owner has stored and scanned it and
+    // the disk was flushed, and until then every SEAL answers EAGAIN.
+    void read_on(Caller& caller) {
+        File* file = owner(caller.random());
+        if (file == nullptr) {
+            pick(caller, true);
+            return;
+        }
+        poll_once(*file);
+        caller.one(*file, kRelease);
+        caller.one(*file, kAck);
+        for (int tries = 0; tries < 3 && !storm_.stop; ++tries) {
+            const std::uint64_t before = storm_.calls[kSeal].succeeded;
+            caller.one(*file, kSeal);
+            if (storm_.calls[kSeal].succeeded != before) return;
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+    }
+
+    // A file with a disk, as far as is known. Null: there is none.
+    File* owner(Random& random) {
+        for (File& file : own_) {
+            if (file.gone && one_in(random, 4)) shut(file);
+            if (file.disk != 0 && !file.gone && one_in(random, 2)) return &file;
+        }
+        return shared_[0].disk != 0 && !shared_[0].gone ? shared_.data() : nullptr;
+    }
+
     // Those which have not succeeded often enough come more often, in the end.
     unsigned a_call(Random& random) const {
         const auto number = static_cast<unsigned>(random() % kCalls);
@@ -124,15 +158,10 @@ class Worker {
     }
 
     // An open one; with a disk, if that is wanted and there is one.
-    File& pick(Caller& caller, bool owner) {
+    File& pick(Caller& caller, bool wants_owner) {
         Random& random = caller.random();
-        if (owner && !one_in(random, 8)) {
-            for (File& file : own_) {
-                if (file.gone && one_in(random, 4)) shut(file);
-                if (file.disk != 0 && !file.gone && one_in(random, 2)) return file;
-            }
-            if (shared_[0].disk != 0 && !shared_[0].gone) return shared_[0];
-        }
+        if (wants_owner && !one_in(random, 8))
+            if (File* file = owner(random); file != nullptr) return *file;
         const std::size_t index = random() % (kSharedFiles + (capable_ ? 3 * kOwnFiles : 0));
         if (index < kSharedFiles) return shared_[index];
         File& file = own_[index % kOwnFiles];
@@ -156,13 +185,15 @@ class Worker {
         if (const int open = file.number.exchange(-1); open >= 0) close(open);
     }
 
-    void poll_once(const File& file) {
+    void poll_once(File& file) {
         pollfd one{file.number, POLLIN | POLLPRI, 0};
         if (poll(&one, 1, 0) != 1) return;
-        if ((one.revents & POLLHUP) != 0)
+        if ((one.revents & POLLHUP) != 0) {
             ++storm_.paths[kPolledGone];
-        else if ((one.revents & (POLLIN | POLLPRI)) != 0)
+            file.gone = true;
+        } else if ((one.revents & (POLLIN | POLLPRI)) != 0) {
             ++storm_.paths[kPolledReady];
+        }
     }
 
     Storm& storm_;
@@ -177,6 +208,8 @@ class Worker {
 [[noreturn]] void work(Storm& storm, const Settings& settings,
                        std::array<File, kSharedFiles>& shared, std::uint64_t process) {
     const bool capable = process != 0;
+    // Some paths wait for what is done to the tables, which would hardly get a processor.
+    if (setpriority(PRIO_PROCESS, 0, 5) != 0) fail("setpriority: %s", std::strerror(errno));
     if (!capable) drop_capability();
     Worker worker(storm, settings, shared, capable);
     std::vector<std::thread> threads;
@@ -207,7 +240,8 @@ void report(const Storm& storm, std::uint64_t each) {
         std::printf("\n");
     }
     for (unsigned path = 0; path < kPaths; ++path)
-        std::printf("%s %" PRIu64 "%s", kPathNames[path], storm.paths[path].load(),
+        std::printf("%s %" PRIu64 "%s%s", kPathNames[path], storm.paths[path].load(),
+                    storm.paths[path] < std::min(kPathEach, each) ? " TOO FEW" : "",
                     path + 1 < kPaths ? ", " : "\n");
     std::printf("calls %" PRIu64 ", maps %" PRIu64 " (refused %" PRIu64 "), opens refused %" PRIu64
                 "\n",

@@ -186,7 +186,8 @@ class Caller {
                 return;
             }
             case kSeal:
-                as<herald_cbt_seal_abi>().disk = one_in(random_, 2) ? disk_of(file) : a_disk();
+                as<herald_cbt_seal_abi>().disk =
+                    file.disk.load() != 0 && !one_in(random_, 4) ? disk_of(file) : a_disk();
                 return;
             case kMap: {
                 auto& map = as<herald_cbt_map_abi>();
