@@ -353,9 +353,11 @@ class Machine:
             try:
                 more = self.control.recv(65536)
             except TimeoutError:
-                if left > WAKE_SECONDS and not self.counted:
+                if left > WAKE_SECONDS:
                     # An interrupt of the serial line that was lost would keep both sides waiting for ever.
-                    self.control.sendall(b"\n")
+                    # Where instructions are counted this one would be among them.
+                    if not self.counted:
+                        self.control.sendall(b"\n")
                     continue
                 raise GuestFailed(f"{self.name}: no answer to command {number} within {timeout} s\n"
                                   f"{self.tail()}") from None
