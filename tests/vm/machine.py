@@ -14,6 +14,7 @@ Emulated (TCG) always: /dev/kvm may be there and hang.
 Failure: GuestFailed, with the end of the console; the whole log stays in HERALD_BUILD_DIR/vm/NAME/.
 """
 import base64
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -357,7 +358,8 @@ class Machine:
                     # An interrupt of the serial line that was lost would keep both sides waiting for ever.
                     # Where instructions are counted this one would be among them.
                     if not self.counted:
-                        self.control.sendall(b"\n")
+                        with contextlib.suppress(TimeoutError):
+                            self.control.sendall(b"\n")
                     continue
                 raise GuestFailed(f"{self.name}: no answer to command {number} within {timeout} s\n"
                                   f"{self.tail()}") from None
