@@ -27,6 +27,7 @@ RUN_BY = {
 }
 # Page, first line of the fence -> why it is not run.
 NOT_RUN = {
+    ("README.md", "sudo ./demo --vm"): "vm_demo runs it",
     ("README.md", "sudo ./demo"): "the test e2e_demo runs it",
     ("README.md", "sudo ./check"): "it is what runs this test",
     ("docs/start/README.md", "sudo ./demo"): "the test e2e_demo runs it",
