@@ -375,8 +375,11 @@ int main(int count, char** words) {
     std::mt19937_64 random(seed);
     std::vector<const char*> nodes(words + 6, words + count);
     std::vector<std::unique_ptr<Disk>> disks;
-    for (const char* node : nodes)
+    for (const char* node : nodes) {
         disks.push_back(std::make_unique<Disk>(node, disks.size(), writes));
+        // All of both is zero. While a gap is open no tag lands.
+        disks.back()->reader.acknowledge(0, HERALD_CBT_ACK_GAP_CLOSED);
+    }
 
     Load load(nodes, kSectors, writes, seed);
     std::atomic<bool> done{false};
