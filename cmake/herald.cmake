@@ -96,9 +96,9 @@ function(herald_test_command variable label)
 endfunction()
 
 # herald_test(NAME LABEL unit|sim|e2e SOURCES ... DEPS ... [TIMEOUT s] [COST s] [LOAD n] [SERIAL]
-# [LONG] [LONG_SANITIZED] [EACH_FILE] [NIGHTLY_PARTS n]): a Catch2 program that CTest runs; with EACH_FILE once for NAME_FILE of each source
-# FILE_test.cpp, side by side; with NIGHTLY_PARTS as NAME_1 to NAME_n in the nightly tier, each told its
-# part of the work by HERALD_PART ("2/4").
+# [LONG] [LONG_SANITIZED] [EACH_FILE] [NIGHTLY_PARTS n]): a Catch2 program that CTest runs; with EACH_FILE
+# once for NAME_FILE of each source FILE_test.cpp, side by side; with NIGHTLY_PARTS as NAME_1 to NAME_n in
+# the nightly tier, each told its part of the work by HERALD_PART ("2/4").
 function(herald_test name)
   cmake_parse_arguments(A "EACH_FILE;${herald_test_options}" "NIGHTLY_PARTS;${herald_test_values}" "SOURCES;DEPS" ${ARGN})
   if(HERALD_FUZZ)

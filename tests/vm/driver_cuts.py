@@ -14,12 +14,14 @@ Every write is on record, so the power is cut after the fact, at as many instant
 against (2) to (4) by the document's rule alone; the cuts among them are booted, those first that fail. The
 run ends by a kill, and the next one begins from what that left.
 
-Each of BREAKS turns it red; at night all of them are tried. A hot region hides a bit that went too early, so
+Each of BREAKS turns it red (--broken); at night all of them are tried. A hot region hides a bit that went too early, so
 one disk has more regions than are hot: some retire while the flush that their bits wait for is held up. What
 a write to a cold region waits for is the flush *after* the activity block (FUA). The one before it (PREFLUSH)
 guards the bitmap blocks of what retires, which are written through themselves: one of the two may go, both must not.
 
-Usage: driver_cuts.py [--broken NAME] [SEED] (default: HERALD_SEED, or a new one, which is printed)"""
+Usage: driver_cuts.py [--broken NAME...] [--part NUMBER/COUNT] [--seed SEED] (default: HERALD_SEED, or a new one,
+which is printed)"""
+import argparse
 import os
 import pathlib
 import random
@@ -70,18 +72,21 @@ def is_noticed(name: str, seed: int) -> None:
 
 
 def main() -> int:
-    words = sys.argv[1:]
-    broken = words[1] if words[:1] == ["--broken"] else None
-    rest = words[2 if broken else 0:]
-    seed = int(rest[0] if rest else os.environ.get("HERALD_SEED") or random.randrange(1 << 31))
-    print(f"seed {seed} (repeat with driver_cuts.py {' '.join(words[:2] if broken else [])} {seed})", flush=True)
-    if broken:
-        is_noticed(broken, seed)
-        return 0
-    # 10 or 500 cuts, each of five disks.
-    cuts(seed, *scaled((1, 10), (1, 10), (25, 20)))
-    for name in scaled((), (), tuple(BREAKS)):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--broken", nargs="+", choices=BREAKS, default=[], metavar="NAME",
+                        help=f"that the test notices a driver that is broken so: {', '.join(BREAKS)}")
+    parser.add_argument("--part", default="1/1", help="the NUMBER-th of COUNT equal parts of the cuts")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("HERALD_SEED") or random.randrange(1 << 31)))
+    words = parser.parse_args()
+    number, count = map(int, words.part.split("/"))
+    seed = words.seed + number - 1
+    print(f"seed {seed} (repeat with --seed {seed})", flush=True)
+    for name in words.broken:
         is_noticed(name, seed)
+    if not words.broken:
+        # 10 or 500 cuts, each of five disks.
+        rounds, per_round = scaled((1, 10), (1, 10), (25, 20))
+        cuts(seed, max(1, rounds // count), per_round)
     return 0
 
 

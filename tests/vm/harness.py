@@ -27,14 +27,18 @@ def failures_are_noticed(initramfs: Initramfs) -> None:
     with Machine(f"harness-failures-{initramfs.kernel.line}", initramfs) as machine:
         print(f"{initramfs.kernel.release}: ready in {machine.boot():.1f} s", flush=True)
         expect_failure("a command's status", "status 3", lambda: machine.run("exit 3"))
-        expect_failure("a command without end", "no answer", lambda: machine.run("sleep 1000", timeout=2))
+        machine.run("sleep 8", timeout=12)
+        machine.look_for_complaints()
+        # It is said where it hangs.
+        machine.tolerate("Call Trace")
+        expect_failure("a command without end", "Show Blocked State", lambda: machine.run("sleep 1000", timeout=2))
         machine.power_cut()
         machine.boot()
         machine.run("echo 'BUG: a lie' >/dev/kmsg")
         expect_failure("a kernel that complains", "complains", machine.shut_down)
-        machine._send("echo c >/proc/sysrq-trigger")
+        machine._send("echo c >/proc/sysrq-trigger", 0)
         expect_failure("a panic", "ended by itself", lambda: machine.run("true", timeout=60))
-        machine.tolerate("sysrq triggered crash", "Call Trace")
+        machine.tolerate("sysrq triggered crash")
 
 
 def cut_loses_what_was_not_flushed(initramfs: Initramfs, folder: pathlib.Path, kind: str) -> None:

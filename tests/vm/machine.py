@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import dataclasses
 import json
+import math
 import mmap
 import os
 import pathlib
@@ -37,6 +38,8 @@ BUILD = pathlib.Path(os.environ.get("HERALD_BUILD_DIR", ROOT / "build/dev"))
 BIN = pathlib.Path(os.environ.get("HERALD_BIN_DIR", BUILD / "bin"))
 TIER = os.environ.get("HERALD_TIER") or "check"
 SKIPPED = 77
+# For what the guest says of a command that is overdue.
+OVERDUE_SECONDS = 15
 # Of silence on the control line.
 WAKE_SECONDS = 5
 BOOT_SECONDS = 180
@@ -205,7 +208,7 @@ class Machine:
 
     def shut_down(self) -> None:
         self.look_for_complaints()
-        self._send("poweroff -f")
+        self._send("poweroff -f", 0)
         try:
             self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
@@ -215,9 +218,10 @@ class Machine:
 
     # -- commands --
     def attempt(self, command: str, timeout=120.0) -> tuple[int, str]:
-        """Status and output of a shell command in the guest."""
-        self._send(command)
-        return self._answer(self.number, timeout)
+        """Status and output of a shell command in the guest. When it is overdue the guest says on its console what
+        it hangs at; not where instructions are counted, as time runs differently there."""
+        self._send(command, 0 if self.counted else math.ceil(timeout))
+        return self._answer(self.number, timeout, OVERDUE_SECONDS)
 
     def run(self, command: str, timeout=120.0) -> str:
         status, output = self.attempt(command, timeout)
@@ -269,7 +273,7 @@ class Machine:
         path = self.logs / f"console-{self.boots}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def tail(self, lines=40) -> str:
+    def tail(self, lines=100) -> str:
         # Also what QEMU itself said: a wrong option ends it before there is a console.
         own = (self.logs / f"qemu-{self.boots}.log").read_text(errors="replace")
         return f"{own}--- the end of {self.logs}/console-{self.boots}.log:\n" + \
@@ -333,15 +337,15 @@ class Machine:
             return f"ide-hd{common}{wwn},bus={bus}"
         raise ValueError(f"no disk is of kind {disk.kind}")
 
-    def _send(self, command: str) -> None:
+    def _send(self, command: str, seconds: int) -> None:
         self.number += 1
         try:
-            self.control.sendall(b"%d %s\n" % (self.number, base64.b64encode(command.encode())))
+            self.control.sendall(b"%d %d %s\n" % (self.number, seconds, base64.b64encode(command.encode())))
         except OSError:
             raise GuestFailed(f"{self.name} is gone\n{self.tail()}") from None
 
-    def _answer(self, number: int, timeout: float) -> tuple[int, str]:
-        ends = time.monotonic() + timeout
+    def _answer(self, number: int, timeout: float, grace=0) -> tuple[int, str]:
+        ends = time.monotonic() + timeout + grace
         while True:
             while b"\n" in self.unread:
                 line, self.unread = self.unread.split(b"\n", 1)

@@ -340,9 +340,9 @@ struct herald_cbt_answer_abi {
 };
 
 /*
- * A tag slot on each disk, all at the same time_ns, with all ring locks held. It landed where all
- * slots before it, and the disk as it was at the first of them, make the disk as a power cut at
- * this moment would leave it.
+ * A tag slot on each disk, all at the same time_ns, with all ring locks held. Where it landed, the
+ * slots before it say all that was written, in order: the moment is what a power cut would leave,
+ * unless one of those slots leaves a range to be read that the reader has not read since.
  */
 struct herald_cbt_tag_abi {
     __u32 size;
