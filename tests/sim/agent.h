@@ -23,6 +23,9 @@ namespace herald::sim {
 
 struct AgentCrash {};
 
+// Then the server is asked again.
+inline constexpr uint64_t kAnswerMsMax = 3000;
+
 // What an agent needs of the world.
 struct Host {
     Random& random;

@@ -104,6 +104,14 @@ TEST_CASE("a boundary is found and restored with one download of each segment") 
         return json::parse(site.herald({"status", "--json"}).out)["requests"].get<uint64_t>();
     };
     const auto image = site.dir() / "image";
+    // A moment itself takes a stream whose every boundary is one.
+    const auto exact = site.herald(
+        {"restore", disk, "--time", "2026-11-23T14:08:06Z", "--exact", "--to", image.native()});
+    CHECK(exact.status == 1);
+    CHECK(exact.err.find("not ordered") != std::string::npos);
+    CHECK_FALSE(fs::exists(image));
+    CHECK(site.herald({"restore", disk, "--latest", "--exact", "--to", image.native()}).status ==
+          2);
     const uint64_t before = requests();
     const auto restored =
         site.herald({"restore", disk, "--position", to_string(position), "--to", image.native()});

@@ -88,7 +88,9 @@ TEST_CASE(
     "a generation that needs a scan waits for the climb, for unslotted writes and for the scan") {
     cbt_generations generations{};
     cbt_generations_init(&generations);
+    CHECK_FALSE(cbt_generations_scan_due(&generations));
     cbt_generations_need_scan(&generations);
+    CHECK(cbt_generations_scan_due(&generations));
     CHECK_FALSE(cbt_generations_may_seal(&generations, HERALD_CBT_MODE_MAP, 0));
     CHECK_FALSE(cbt_generations_may_seal(&generations, HERALD_CBT_MODE_ORDERED, 1));
     REQUIRE(cbt_generations_may_seal(&generations, HERALD_CBT_MODE_EXTENTS, 0));
@@ -96,7 +98,9 @@ TEST_CASE(
     CHECK_FALSE(cbt_generations_may_flush(&generations));
     CHECK_FALSE(cbt_generations_scanned(&generations, 2));
     CHECK_FALSE(cbt_generations_scanned(&generations, 0));
+    CHECK(cbt_generations_scan_due(&generations));
     CHECK(cbt_generations_scanned(&generations, 1));
+    CHECK_FALSE(cbt_generations_scan_due(&generations));
     CHECK(cbt_generations_may_flush(&generations));
     CHECK(generations.current_flags == HERALD_CBT_GENERATION_EXISTS);
 }

@@ -56,8 +56,16 @@ class Disk {
         const iovec piece{buffer_, 4096};
         return pwritev2(file_, &piece, 1, 1 << 20, RWF_NOWAIT) == 4096 ? 0 : errno;
     }
-    // From now on its reader says that the replica is the disk.
-    void settle() { settles_ = true; }
+    // Whether its reader says that the replica is the disk.
+    void settle(bool settles) { settles_ = settles; }
+    void mark() {
+        herald_cbt_mark_abi mark{};
+        mark.disk = name();
+        mark.sectors = 1;
+        const int driver = open_driver();
+        if (call(driver, HERALD_CBT_MARK, mark) != 0) fail("mark: %s", std::strerror(errno));
+        close(driver);
+    }
     [[nodiscard]] herald_cbt_disk_abi name() const { return reader_.disk(); }
     [[nodiscard]] std::uint32_t mode() const { return reader_.header().mode; }
     [[nodiscard]] std::uint64_t written() const { return written_; }
@@ -164,19 +172,27 @@ class Group {
     int file_;
 };
 
-// While a gap is open no tag names a moment that is whole.
+// While a gap is open, or blocks are to be read, no tag names a moment that is whole.
 void gaps(Group& group, Disk& one, Disk& other) {
     constexpr auto kScanDue = HERALD_CBT_CAUSE_SCAN_DUE;
     Group::expect(group.tag(0, 0).answers, HERALD_CBT_DOWNGRADED, kScanDue, "tag in a gap");
     Group::expect(group.tag(HERALD_CBT_TAG_ALL, 0).answers, HERALD_CBT_REFUSED, kScanDue,
                   "tag of all in a gap");
-    one.settle();
-    other.settle();
+    one.settle(true);
+    other.settle(true);
     const auto lands = [&](std::size_t index) {
         return group.tag(0, 0).answers[index].result == HERALD_CBT_LANDED;
     };
     if (!becomes_true([&] { return lands(0) && lands(1); }))
         fail("the gaps are closed, no tag lands");
+    one.settle(false);
+    one.mark();
+    const auto marked = group.tag(0, 0);
+    if (marked.answers[0].result != HERALD_CBT_DOWNGRADED || marked.answers[0].cause != kScanDue)
+        fail("a tag while a block is to be read: result %u, cause %u", marked.answers[0].result,
+             marked.answers[0].cause);
+    one.settle(true);
+    if (!becomes_true([&] { return lands(0) && lands(1); })) fail("all is read, no tag lands");
 }
 
 void tags_and_cuts(Group& group) {

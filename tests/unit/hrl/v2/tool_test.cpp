@@ -1,114 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hrl program with files of both formats, run as a user runs it; and its man page's examples.
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 
-#include "tests/shell.h"
-#include "tests/temp_dir.h"
-#include "tests/unit/hrl/sample_segments.h"
-#include "tests/unit/hrl/v2/sample_logs.h"
-#include "user/base/file.h"
+#include "tests/unit/hrl/v2/log_chain.h"
 #include "user/hrl/v2/log_writer.h"
-#include "user/seal/machine_key.h"
-#include "user/seal/root_key.h"
 
 using namespace herald;
 using namespace herald::hrl;
 using namespace herald::hrl::v2;
 namespace logs = herald::hrl::v2::test;
 namespace segments = herald::hrl::test;
+using Files = segments::ToolDirectory;
+using logs::kDisk;
+using logs::LogChain;
+using logs::sample_segment;
 
 namespace {
 
 using herald::test::Run;
 
 bool has(const Run& run, const std::string& text) { return run.has(text); }
-
-struct Directory {
-    herald::test::TempDir dir;
-
-    std::filesystem::path at(const std::string& name) const { return dir.path() / name; }
-    bool exists(const std::string& name) const { return std::filesystem::exists(at(name)); }
-    void write(const std::string& name, const Bytes& bytes) const {
-        REQUIRE(replace_file(at(name), bytes));
-    }
-    Bytes read(const std::string& name) const {
-        auto bytes = read_file(at(name), 1 << 26);
-        REQUIRE(bytes);
-        return *bytes;
-    }
-    Run shell(const std::string& command) const {
-        return herald::test::run_shell("cd '" + dir.path().native() +
-                                       "' && export PATH='" HERALD_BIN_DIR "':\"$PATH\" && ( " +
-                                       command + " ) 2>&1");
-    }
-    nlohmann::json json(const std::string& command, int status = 0) const {
-        const Run run = shell(command);
-        INFO(run.output);
-        REQUIRE(run.status == status);
-        return nlohmann::json::parse(run.output);
-    }
-};
-
-constexpr uint64_t kDisk = 1 << 20;
-
-// Logs of a chain, c.hrl the first, and the disk after all of them.
-struct LogChain : Directory {
-    std::vector<logs::Write> writes = logs::sample_writes(31, 90, kDisk);
-
-    LogChain() {
-        for (const int i : {0, 1, 2}) {
-            logs::LogShape shape;
-            shape.id = uint8_t(0x70 + i);
-            shape.previous = uint8_t(i == 0 ? 0x11 : 0x6f + i);
-            const std::vector<logs::Write> part(writes.begin() + i * 30,
-                                                writes.begin() + i * 30 + 30);
-            write(std::string(1, char('c' - i)) + ".hrl", logs::build_log(part, shape));
-        }
-    }
-    Bytes disk_at(size_t count, Bytes disk = Bytes(kDisk)) const {
-        for (size_t i = 0; i < count; ++i) {
-            std::copy(writes[i].data.begin(), writes[i].data.end(),
-                      disk.begin() + ptrdiff_t(writes[i].offset));
-        }
-        return disk;
-    }
-};
-
-Bytes sample_segment(uint64_t seed = 3) {
-    return segments::write_segment(segments::sample_header(4096),
-                                   segments::sample_records(seed, 60, kDisk))
-        .bytes;
-}
-
-constexpr uint64_t kLargeLogBytes = 320ull << 20;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
-// Writes of 256 KiB all over a disk of a quarter of the size, that do not compress.
-void write_large_log(const std::filesystem::path& path, uint64_t bytes) {
-    auto sink = file_sink(path);
-    REQUIRE(sink);
-    LogHeader header;
-    header.id = segments::sample_id(0x71);
-    auto writer = LogWriter::open(**sink, header);
-    REQUIRE(writer);
-    std::mt19937_64 random(1);
-    Bytes data = logs::noise(random, 256 << 10);
-    const uint64_t places = bytes / data.size() / 4;
-    for (uint64_t i = 0; i < bytes / data.size(); ++i) {
-        store_le<uint64_t>(data.data(), i);
-        REQUIRE(writer->append(i * 7 % places * data.size(), data, logs::kLeapDay));
-    }
-    REQUIRE(writer->finish());
-}
 
 }  // namespace
 
@@ -135,7 +49,7 @@ TEST_CASE("hrl info, records and verify take replica logs") {
 }
 
 TEST_CASE("hrl records filters by position, time and range, in both formats") {
-    Directory files;
+    Files files;
     const auto writes = logs::sample_writes(8, 60, kDisk);
     files.write("v2.hrl", logs::build_log(writes));
     REQUIRE(files.shell("hrl convert v2.hrl --to v3.hrl --format v3").status == 0);
@@ -225,122 +139,15 @@ TEST_CASE("hrl apply refuses gaps, forks, repetitions and mixtures of logs") {
 }
 
 TEST_CASE("hrl apply leaves a file alone that is in the way of its unfinished image") {
-    Directory files;
+    Files files;
     files.write("0001.hrl", sample_segment());
     files.write("disk.img.part", Bytes(10, std::byte{1}));
     CHECK(files.shell("hrl apply 0001.hrl --to disk.img").status == 2);
     CHECK(files.read("disk.img.part") == Bytes(10, std::byte{1}));
 }
 
-TEST_CASE("hrl converts both ways, and says first what is lost") {
-    Directory files;
-    files.write("0001.hrl", sample_segment());
-    const Run dry = files.shell("hrl convert 0001.hrl --to log.hrl --format v2 --dry-run");
-    CHECK(dry.status == 0);
-    CHECK(has(dry, "v2 cannot carry: "));
-    CHECK(has(dry, "recovery points"));
-    CHECK_FALSE(files.exists("log.hrl"));
-    const Run there = files.shell("hrl convert 0001.hrl --to log.hrl --format v2");
-    INFO(there.output);
-    CHECK(there.status == 0);
-    CHECK(has(there, "v2 cannot carry: "));
-    CHECK(files.shell("hrl verify log.hrl").status == 0);
-    CHECK(files.shell("hrl diff 0001.hrl log.hrl").status == 0);
-
-    const std::string ids =
-        "--machine 11111111-1111-1111-1111-111111111111 "
-        "--disk 22222222-2222-2222-2222-222222222222 ";
-    const Run back =
-        files.shell("hrl convert log.hrl --to back.hrl --format v3 --disk-bytes 1M " + ids);
-    INFO(back.output);
-    CHECK(back.status == 0);
-    CHECK_FALSE(has(back, "does not say"));
-    CHECK(files.shell("hrl diff 0001.hrl back.hrl").status == 0);
-    const auto info = files.json("hrl info back.hrl --json");
-    CHECK(info["disk_bytes"] == kDisk);
-    CHECK(info["disk"] == "22222222-2222-2222-2222-222222222222");
-    // Ids that link files survive both ways.
-    CHECK(info["segment"] == "33333333-3333-3333-3333-333333333333");
-
-    const auto refused = [&](const std::string& arguments, const char* why) {
-        const Run run = files.shell("hrl convert " + arguments);
-        INFO(run.output);
-        CHECK(run.status == 2);
-        CHECK(has(run, why));
-    };
-    refused("0001.hrl --to log.hrl --format v2", "exists");
-    refused("0001.hrl --to x.hrl --format v3", "is v3 already");
-    refused("0001.hrl --to x.hrl --format v4", "not understood");
-    refused("log.hrl --to x.hrl --format v3 --disk-bytes 4K", "something was written up to");
-    const Run assumed = files.shell("hrl convert log.hrl --to assumed.hrl --format v3");
-    CHECK(assumed.status == 0);
-    CHECK(has(assumed, "v2 does not say how large the disk is"));
-    CHECK(has(assumed, "v2 does not say whose disk it is"));
-    CHECK_FALSE(files.exists("x.hrl"));
-}
-
-TEST_CASE("hrl converts a whole chain of logs to one stream") {
-    LogChain chain;
-    CHECK(chain.shell("hrl convert *.hrl --to all.out --format v3").status == 0);
-    CHECK(chain.json("hrl info all.out --json")["last_position"] == 90);
-    CHECK(chain.shell("hrl apply all.out --to all.img").status == 0);
-    Bytes made = chain.read("all.img");
-    made.resize(kDisk);
-    CHECK(made == chain.disk_at(90));
-}
-
-TEST_CASE("hrl converts a log larger than its memory to one segment") {
-    Directory files;
-    write_large_log(files.at("large.hrl"), kLargeLogBytes);
-    // Libraries and code included.
-    const std::string limited = kSanitized ? "" : "ulimit -v 65536; ";
-    const Run run = files.shell(limited + "hrl convert large.hrl --to one.hrl --format v3");
-    INFO(run.output);
-    REQUIRE(run.status == 0);
-    CHECK(files.exists("one.hrl"));
-    CHECK_FALSE(files.exists("one.2.hrl"));
-    CHECK_FALSE(files.exists("one.hrl.part"));
-    CHECK(files.json("hrl info one.hrl --json")["raw_bytes"] > kLargeLogBytes);
-    CHECK(files.shell("hrl diff large.hrl one.hrl").status == 0);
-    CHECK(has(files.shell(limited + "hrl records one.hrl | wc -l"), "1280"));
-    CHECK(has(files.shell(limited + "hrl records large.hrl | wc -l"), "1280"));
-    // And back, as large.
-    CHECK(files.shell(limited + "hrl convert one.hrl --to back.hrl --format v2").status == 0);
-    CHECK(files.shell("hrl diff large.hrl back.hrl").status == 0);
-}
-
-TEST_CASE("hrl leaves nothing of a new file when a signal ends it") {
-    Directory files;
-    write_large_log(files.at("large.hrl"), kLargeLogBytes / 4);
-    const std::string prefix =
-        "cd '" + files.dir.path().native() + "' && exec '" HERALD_BIN_DIR "/hrl' ";
-    for (const std::string verb :
-         {"convert large.hrl --format v3 --to out", "apply large.hrl --force --to out",
-          "repair large.hrl --to out"}) {
-        for (const int signal : {SIGINT, SIGTERM}) {
-            const pid_t child = ::fork();
-            REQUIRE(child >= 0);
-            if (child == 0) {
-                ::execl("/bin/sh", "sh", "-c", (prefix + verb).c_str(), nullptr);
-                ::_exit(127);
-            }
-            int status = 0;
-            while (!files.exists("out.part")) {
-                REQUIRE(::waitpid(child, &status, WNOHANG) == 0);
-            }
-            REQUIRE(::kill(child, signal) == 0);
-            REQUIRE(::waitpid(child, &status, 0) == child);
-            INFO(verb);
-            CHECK(WIFSIGNALED(status));
-            CHECK(WTERMSIG(status) == signal);
-            CHECK_FALSE(files.exists("out"));
-            CHECK_FALSE(files.exists("out.part"));
-        }
-    }
-}
-
 TEST_CASE("hrl repair writes what is proven to a new file, of either format") {
-    Directory files;
+    Files files;
     const auto writes = logs::sample_writes(12, 60, kDisk);
     const Bytes log = logs::build_log(writes);
     const Bytes segment = sample_segment();
@@ -384,7 +191,7 @@ TEST_CASE("hrl repair writes what is proven to a new file, of either format") {
 }
 
 TEST_CASE("hrl diff tells where journals leave a disk different, with a status of its own") {
-    Directory files;
+    Files files;
     auto writes = logs::sample_writes(13, 40, kDisk);
     files.write("a.hrl", logs::build_log(writes));
     writes.push_back({4096, Bytes(1024, std::byte{0x77}), logs::kLeapDay + 100});
@@ -405,7 +212,7 @@ TEST_CASE("hrl diff tells where journals leave a disk different, with a status o
 }
 
 TEST_CASE("hrl stats counts sizes, churn, hot regions and compressibility") {
-    Directory files;
+    Files files;
     std::mt19937_64 random(1);
     std::vector<logs::Write> writes;
     for (uint32_t i = 0; i < 10; ++i) {
@@ -437,7 +244,7 @@ TEST_CASE("hrl stats counts sizes, churn, hot regions and compressibility") {
 }
 
 TEST_CASE("hrl shows what is plain of a sealed segment, and opens it with its keys") {
-    Directory files;
+    Files files;
     const auto key = seal::MachineKey::create(segments::sample_id(0x11));
     const auto file = seal::new_root_key();
     auto root = seal::open_root_key(file, "root", nullptr);
@@ -490,7 +297,7 @@ TEST_CASE("hrl shows what is plain of a sealed segment, and opens it with its ke
 }
 
 TEST_CASE("hrl explains every verb, with examples") {
-    Directory files;
+    Files files;
     for (const char* verb : {"convert", "repair", "diff", "stats"}) {
         const Run run = files.shell(std::string("hrl ") + verb + " --help");
         CHECK(run.status == 0);
@@ -501,7 +308,7 @@ TEST_CASE("hrl explains every verb, with examples") {
 }
 
 TEST_CASE("a terminal gets colours, unless it does not want them") {
-    Directory files;
+    Files files;
     files.write("0001.hrl", sample_segment());
     CHECK(has(files.shell("script -qec 'hrl verify 0001.hrl' /dev/null"), "\x1b[32mok"));
     CHECK_FALSE(
@@ -522,7 +329,7 @@ TEST_CASE("the examples of the man page do what it says") {
     }
     REQUIRE(commands.size() >= 20);
     // One directory, in the order of the page; the files that it speaks of.
-    Directory files;
+    Files files;
     const auto records = segments::sample_records(5, 90, kDisk);
     Uuid previous;
     for (size_t i = 0; i < 3; ++i) {
