@@ -174,7 +174,10 @@ def bring_back(site: HostSite, disk: str, times: list[int], first_ns: int, rng: 
         print("  ".join(text.rjust(width) for text, width in zip(row[:-1], widths)) + "  " + row[-1])
     for text in refused:
         print(f"refused, as no boundary is there while a scan catches up: {text}")
-    if wrong or not rows:
+    if not rows:
+        print("None of these moments can be had; another --seed chooses others")
+        return 1
+    if wrong:
         print(f"{wrong} of {len(rows)} images are NOT a state that a power cut could have left")
         return 1
     print(f"All {len(rows)} images: the journal replays, fsck is clean, and each file that was acknowledged is there and whole")
@@ -227,11 +230,12 @@ def main() -> int:
     except Refused as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except GuestFailed:
+    except GuestFailed as error:
         # A terminal's Ctrl-C ends the machine, too, and that may be seen first.
         if ended_by:
             return 128 + ended_by[0]
-        raise
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     finally:
         if kept:
             print(f"kept: {folder}")
