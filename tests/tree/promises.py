@@ -22,10 +22,9 @@ def registered(build: str) -> tuple[set[str], set[str]]:
     tests = json.loads(shown.stdout)["tests"]
     labels = {label for test in tests for property in test.get("properties", []) if property["name"] == "LABELS"
               for label in property["value"]}
-    # Also those of the tests that ./check leaves out.
-    for lists in (ROOT / "tests").rglob("CMakeLists.txt"):
-        labels.update(re.findall(r"\bLABEL (\w+)", lists.read_text()))
-    return {test["name"] for test in tests}, labels
+    # Also what ./check leaves out, and the fuzzers, which are of another build.
+    left_out = pathlib.Path(build, "tests_left_out").read_text().split(";")
+    return {test["name"] for test in tests} | set(filter(None, left_out)), labels | {"fuzz"}
 
 
 def sources() -> dict[str, list[pathlib.Path]]:
